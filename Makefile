@@ -5,6 +5,8 @@ CXX      ?= c++
 B        ?= build/release
 ARCH     ?= $(shell uname -m)
 CFLAGS   ?= -O2 -g
+JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
+PREFIX   ?= /usr/local
 Q        := $(if $(V),,@)
 
 # OpenBLAS and its relatives obey these; a wrong core type halves them.
@@ -29,21 +31,39 @@ CORE_CXX := $(wildcard core/*/*.cc)
 SERVER_C := $(wildcard server/*.c)
 HDRS     := $(wildcard include/*.h core/*/*.h core/kernels/$(ARCH)/*.h server/*.h bench/*.h tests/*.h)
 CORE_OBJ := $(CORE_C:%.c=$B/%.o) $(CORE_CXX:%.cc=$B/%.o)
-SERVER_OBJ := $(SERVER_C:%.c=$B/%.o)
+SERVER_OBJ := $(filter-out $B/server/main.o,$(SERVER_C:%.c=$B/%.o))
 BENCHES  := $(patsubst bench/%.c,%,$(wildcard bench/infer-*.c))
 BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wildcard bench/*.c)))
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
 TEST_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/*.c))
+FUZZERS  := $(patsubst %.c,$B/%,$(wildcard tests/fuzz/*.c))
+SHELL_SCRIPTS := $(wildcard scripts/*.sh) .ci/run
 
 CORE_LIBS   := -lsentencepiece -lpcre2-8 -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
+LDFLAGS_ALL  = -Wl,--as-needed $(LDFLAGS)
 
 .DEFAULT_GOAL := all
-all: bin/inferd $(BENCHES:%=bin/%) ## build the programs into bin/
+# Only the release flavour leaves its programs in bin/.
+PROGRAMS := inferd $(BENCHES)
+all: $(PROGRAMS:%=$(if $(filter build/release,$B),bin,$B)/%) ## build the programs into bin/
+debug: ## the same without optimisation, into build/debug
+	@$(MAKE) -s B=build/debug CFLAGS='-O0 -g3'
+dev: ## the same and the tests, warnings are errors, into build/dev
+	@$(MAKE) -s B=build/dev DEV=-Werror all tests
 
 bin/%: $B/%
 	@mkdir -p $(@D)
 	$(Q)install -m 755 $< $@
+
+run: ## install what is missing, build, serve the default model
+	@scripts/deps.sh build
+	@$(MAKE) -s -j$(JOBS) all
+	@MODEL='$(MODEL)' LISTEN='$(LISTEN)' scripts/run.sh
+
+install: all ## into PREFIX (/usr/local), below DESTDIR if set
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(PROGRAMS:%=bin/%) $(DESTDIR)$(PREFIX)/bin
 
 # ---- objects and programs ---------------------------------------------------
 
@@ -64,21 +84,77 @@ $B/%.o: %.cc Makefile
 $B/libinfer.a: $(CORE_OBJ)
 	$(if $(V),,@echo "  AR   $@")
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
-$B/inferd: $(SERVER_OBJ) $B/libinfer.a
+$B/libserver.a: $(SERVER_OBJ)
+	$(if $(V),,@echo "  AR   $@")
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$B/inferd: $B/server/main.o $B/libserver.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $^ $(SERVER_LIBS) $(CORE_LIBS) -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(SERVER_LIBS) $(CORE_LIBS) -o $@
 $B/infer-%: $B/bench/infer-%.o $(BENCH_OBJ) $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $^ -lcjson $(CORE_LIBS) -o $@
-$B/tests/%: $B/tests/%.o $(TEST_OBJ) $B/libinfer.a
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcjson $(CORE_LIBS) -o $@
+$B/tests/%: $B/tests/%.o $(TEST_OBJ) $B/libserver.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $^ -lcmocka -lcjson $(CORE_LIBS) -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcmocka $(SERVER_LIBS) $(CORE_LIBS) -o $@
+$B/tests/fuzz/%: $B/tests/fuzz/%.o $B/libserver.a $B/libinfer.a
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fsanitize=fuzzer $^ $(SERVER_LIBS) $(CORE_LIBS) -o $@
 
-# ---- tests and checks ------------------------------------------------------
+# ---- tests -------------------------------------------------------------------
 
-test-unit: $(TESTS) ## unit, kernel and golden tests (C)
-	@set -e; for t in $(TESTS); do echo "== $$t"; ./$$t; done
+INFERD ?= $(if $(filter build/release,$B),bin,$B)/inferd
+SAN    = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize
 
+test: ## install what is missing, build, run every fast test
+	@scripts/deps.sh build test
+	@$(MAKE) -s -j$(JOBS) all tests
+	@rc=0; \
+	for t in test-unit test-kernels test-golden test-http; do \
+	    echo "== $$t"; $(MAKE) -s $$t || rc=1; \
+	done; \
+	[ $$rc = 0 ] && echo "== all passed" || echo "== some failed"; exit $$rc
+tests: $(TESTS)
+test-unit: $(filter $B/tests/unit/%,$(TESTS)) ## one program per module
+	@scripts/test-c.sh $^
+test-kernels: $(filter $B/tests/kernels/%,$(TESTS)) ## each kernel against scalar
+	@scripts/test-c.sh $^
+test-golden: $(filter $B/tests/golden/%,$(TESTS)) ## against the reference, scalar to AVX-512
+	@scripts/test-c.sh $^
+test-http: all ## the program itself, over its socket
+	@INFERD=$(INFERD) python3 tests/http/run.py $(ARGS)
+test-load: all ## longer: leaks, overload, latency under load
+	@INFERD=$(INFERD) python3 tests/load/run.py $(ARGS)
+test-all: test test-load asan tsan fuzz ## everything, with the sanitizers
+
+asan: ## C and HTTP tests under ASan and UBSan
+	@$(MAKE) -s -j$(JOBS) B=build/asan CFLAGS='$(SAN)=address,undefined' all tests
+	@for t in test-unit test-kernels test-golden test-http; do \
+	    $(MAKE) -s B=build/asan CFLAGS='$(SAN)=address,undefined' CPUS=all $$t || exit 1; \
+	done
+ubsan: ## C tests under UBSan alone (quicker than asan)
+	@$(MAKE) -s -j$(JOBS) B=build/ubsan CFLAGS='$(SAN)=undefined' tests
+	@$(MAKE) -s B=build/ubsan CFLAGS='$(SAN)=undefined' CPUS=all test-unit test-kernels test-golden
+tsan: ## unit tests and concurrent HTTP tests under TSan
+	@$(MAKE) -s -j$(JOBS) B=build/tsan CFLAGS='$(SAN)=thread' all tests
+	@$(MAKE) -s B=build/tsan CFLAGS='$(SAN)=thread' test-unit
+	@$(MAKE) -s B=build/tsan CFLAGS='$(SAN)=thread' ARGS='Concurrency Disconnect Drain' test-http
+fuzz: ## libFuzzer over every parser, SECONDS_EACH=20
+	@$(MAKE) -s -j$(JOBS) B=build/fuzz CC=clang CXX=clang++ \
+	    CFLAGS='$(SAN)=address,undefined,fuzzer-no-link' fuzzers
+	@scripts/fuzz.sh $(FUZZERS:$B/%=build/fuzz/%)
+fuzzers: $(FUZZERS)
+cov: ## line coverage of the C tests
+	@scripts/deps.sh build test cov
+	@$(MAKE) -s -j$(JOBS) B=build/cov CFLAGS='-O0 -g --coverage' tests
+	@$(MAKE) -s B=build/cov CFLAGS='-O0 -g --coverage' CPUS=all test-unit test-kernels test-golden
+	@gcovr -r . --object-directory build/cov -f core/ -f server/ --print-summary
+
+bench: all ## tokens per second of the default model
+	@bin/infer-bench --model "$$(MODEL='$(MODEL)' scripts/model.sh)" $(ARGS)
+
+# ---- checks ------------------------------------------------------------------
+
+check: check-headers check-layers lint ## all checks that run nothing
 check-headers: $(HDRS:%=%.check) ## every header compiles alone
 %.h.check:
 	$(Q)$(CC) $(CPPFLAGS_ALL) -std=c11 $(CWARN) -Werror -fsyntax-only -x c $*.h
@@ -87,10 +163,26 @@ check-layers: ## the includes point one way
 	@! grep -nE '\b(exit|abort|getenv|v?printf|puts|perror)\(' $(CORE_C) $(CORE_CXX)
 	@! grep -nE '#include "core/' $(wildcard server/*.[ch])
 
+ALL_C = $(CORE_C) $(CORE_CXX) $(SERVER_C) $(HDRS) $(wildcard bench/*.c tests/*.c tests/*/*.c)
+lint: ## scripts and the HTTP contract
+	@shellcheck $(SHELL_SCRIPTS)
+	@python3 scripts/lint-openapi.py openapi.yaml
+format: ## clang-format everything
+	@clang-format -i $(ALL_C)
+check-format:
+	@clang-format --dry-run -Werror $(ALL_C)
+tidy: compdb ## clang-tidy: readability and the analyzer
+	@clang-tidy --quiet -p . $(CORE_C) $(SERVER_C)
+compdb: ## compile_commands.json for editors
+	@$(MAKE) -Bn V=1 all tests | python3 scripts/compdb.py > compile_commands.json
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 clean: ## remove everything built
-	rm -rf build bin
-.PHONY: all test-unit check-headers check-layers help clean
+	rm -rf build bin compile_commands.json
+.PHONY: all debug dev run install test tests test-unit test-kernels test-golden \
+	test-http test-load test-all asan ubsan tsan fuzz fuzzers cov bench check \
+	check-headers check-layers lint format check-format tidy compdb help clean
 .SECONDARY:
+.DELETE_ON_ERROR:
 -include $(shell find $B -name '*.d' 2>/dev/null)
