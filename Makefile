@@ -7,6 +7,8 @@ ARCH     ?= $(shell uname -m)
 CFLAGS   ?= -O2 -g
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX   ?= /usr/local
+# The one that Debian installs its packages for, not one of pyenv or conda.
+PYTHON   ?= $(firstword $(wildcard /usr/bin/python3) python3)
 Q        := $(if $(V),,@)
 
 # OpenBLAS and its relatives obey these; a wrong core type halves them.
@@ -121,9 +123,9 @@ test-kernels: $(filter $B/tests/kernels/%,$(TESTS)) ## each kernel against scala
 test-golden: $(filter $B/tests/golden/%,$(TESTS)) ## against the reference, scalar to AVX-512
 	@scripts/test-c.sh $^
 test-http: all ## the program itself, over its socket
-	@INFERD=$(INFERD) python3 tests/http/run.py $(ARGS)
+	@INFERD=$(INFERD) $(PYTHON) tests/http/run.py $(ARGS)
 test-load: all ## longer: leaks, overload, latency under load
-	@INFERD=$(INFERD) python3 tests/load/run.py $(ARGS)
+	@INFERD=$(INFERD) $(PYTHON) tests/load/run.py $(ARGS)
 test-all: test test-load asan tsan fuzz ## everything, with the sanitizers
 
 asan: ## C and HTTP tests under ASan and UBSan
@@ -166,7 +168,7 @@ check-layers: ## the includes point one way
 ALL_C = $(CORE_C) $(CORE_CXX) $(SERVER_C) $(HDRS) $(wildcard bench/*.c tests/*.c tests/*/*.c)
 lint: ## scripts and the HTTP contract
 	@shellcheck $(SHELL_SCRIPTS)
-	@python3 scripts/lint-openapi.py openapi.yaml
+	@$(PYTHON) scripts/lint-openapi.py openapi.yaml
 format: ## clang-format everything
 	@clang-format -i $(ALL_C)
 check-format:
@@ -174,7 +176,7 @@ check-format:
 tidy: compdb ## clang-tidy: readability and the analyzer
 	@clang-tidy --quiet -p . $(CORE_C) $(SERVER_C)
 compdb: ## compile_commands.json for editors
-	@$(MAKE) -Bn V=1 all tests | python3 scripts/compdb.py > compile_commands.json
+	@$(MAKE) -Bn V=1 all tests | $(PYTHON) scripts/compdb.py > compile_commands.json
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
