@@ -418,6 +418,8 @@ static int parse_options(int argc, char **argv, struct options *opt)
         if (parse_option(c, optarg, opt) != 0)
             return -1;
     }
+    if (opt->n_models == 0)
+        fprintf(stderr, "-m FILE is missing\n");
     return opt->n_models == 0 || optind != argc ? -1 : 0;
 }
 
@@ -446,7 +448,10 @@ int main(int argc, char **argv)
     int status = parse_options(argc, argv, &opt);
 
     if (status != 0) {
-        fputs(usage_text, status > 0 ? stdout : stderr);
+        if (status > 0)
+            fputs(usage_text, stdout);
+        else
+            fputs("infer-bench --help lists the options\n", stderr);
         return status > 0 ? 0 : 2;
     }
     bench_warn_environment();

@@ -544,10 +544,10 @@ int main(int argc, char **argv)
             return 0;
         }
         if (parse_option(c, optarg, &opt, &shape) != 0)
-            return 2;
+            break;
     }
-    if (optind != argc || finish_options(&opt, shape) != 0) {
-        fputs(usage_text, stderr);
+    if (c != -1 || optind != argc || finish_options(&opt, shape) != 0) {
+        fputs("infer-model --help lists the options\n", stderr);
         return 2;
     }
     return make_model(&opt) == INFER_OK ? 0 : 1;
