@@ -1,0 +1,300 @@
+"""Start, configuration, signals, drain, damaged model files."""
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+from harness import (INFERD, ROOT, SLOW, Server, joined, main_model,
+                     parse_stream, post_bytes, read_reply, scratch, shared,
+                     slow_model, Reply)
+import tinymodel
+
+
+def run(*args, env=None, timeout=20 * SLOW):
+    """(exit status, stdout, stderr) of a start that must fail."""
+    done = subprocess.run([INFERD, *args], capture_output=True, text=True,
+                          cwd=ROOT, env={**os.environ, **(env or {})},
+                          timeout=timeout, errors="replace")
+    return done.returncode, done.stdout, done.stderr
+
+
+class Start(unittest.TestCase):
+    def fails(self, status, words, *args, env=None):
+        code, out, err = run(*args, env=env)
+        self.assertEqual(code, status, (args, out, err))
+        self.assertEqual(out, "", args)
+        for word in words:
+            self.assertIn(word, err, args)
+        return err
+
+    def fails_in_a_line(self, words, *args, env=None):
+        err = self.fails(1, words, *args, env=env)
+        lines = [l for l in err.splitlines() if "level=info" not in l]
+        self.assertEqual(len(lines), 1, err)
+
+    def test_help_and_version(self):
+        code, out, err = run("--help")
+        self.assertEqual((code, err), (0, ""))
+        for word in ("--model", "--listen", "--config", "--threads", "--ctx"):
+            self.assertIn(word, out)
+        code, out, _ = run("--version")
+        self.assertEqual(code, 0)
+        self.assertRegex(out, r"^inferd \d")
+
+    def test_wrong_usage(self):
+        for args in (["--nope"], ["--listen"], ["--threads", "x"],
+                     ["--threads", "-1"], ["--listen", "nowhere"],
+                     ["--listen", "127.0.0.1:99999"], ["stray"],
+                     ["--ctx", "1.5"], ["--ctx", ""], ["--threads", "5000"]):
+            self.fails(2, [args[0]], *args)
+
+    def test_no_model(self):
+        code, _, err = run("--listen", "127.0.0.1:0")
+        self.assertIn(code, (1, 2))
+        self.assertIn("model", err)
+
+    def test_missing_model(self):
+        self.fails_in_a_line(["/no/such.gguf"], "--listen", "127.0.0.1:0",
+                             "--model", "/no/such.gguf")
+        self.fails_in_a_line([], "--listen", "127.0.0.1:0", "--model", "/tmp")
+
+    def test_same_name_twice(self):
+        code, _, err = run("--listen", "127.0.0.1:0",
+                           "--model", f"a={main_model()}",
+                           "--model", f"a={main_model()}")
+        self.assertIn(code, (1, 2))
+        self.assertIn("a", err)
+
+    def test_port_in_use(self):
+        taken = socket.socket()
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        self.fails_in_a_line([address], "--listen", address,
+                             "--model", main_model())
+        taken.close()
+
+    def config(self, text):
+        path = scratch("config.json")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def test_config_errors(self):
+        for text, word in (('{"no_such_key": 1}', "no_such_key"),
+                           ('{"threads": "x"}', "threads"),
+                           ('{"threads": -1}', "threads"),
+                           ('{"listen": 8080}', "listen"),
+                           ("{", "config.json"), ("[]", "config.json"),
+                           ("", "config.json")):
+            path = self.config(text)
+            code, _, err = run("--config", path, "--model", main_model())
+            self.assertIn(code, (1, 2), text)
+            self.assertIn(word, err, text)
+        code, _, err = run("--config", "/no/such.json")
+        self.assertIn(code, (1, 2))
+        self.assertIn("/no/such.json", err)
+
+    def test_bad_environment(self):
+        code, _, err = run("--model", main_model(),
+                           env={"INFERD_THREADS": "many"})
+        self.assertIn(code, (1, 2))
+        self.assertIn("INFERD_THREADS", err)
+
+    def test_precedence(self):
+        """flag > environment > file > default, seen in the context limit."""
+        path = self.config('// a comment\n{"ctx": 64 /* tokens */}')
+
+        def limit(options, env):
+            s = Server(options, env=env)
+            try:
+                for n in (32, 64, 128, 512):
+                    r = s.generate(prompt=[5] * n, max_tokens=1)
+                    if r.status == 422:
+                        return n
+                return None
+            finally:
+                self.assertEqual(s.stop(), 0)
+
+        env = {"INFERD_CTX": "128"}
+        self.assertEqual(limit({}, {}), 512)
+        self.assertEqual(limit({"config": path}, {}), 64)
+        self.assertEqual(limit({"config": path}, env), 128)
+        self.assertEqual(limit({"config": path, "ctx": 32}, env), 32)
+
+    def test_shipped_config_is_the_default(self):
+        path = os.path.join(ROOT, "config/inferd.json")
+        if not os.path.exists(path):
+            self.skipTest("no config/inferd.json")
+        s = Server({"config": path})
+        try:
+            self.assertEqual(s.get("/readyz").status, 200)
+        finally:
+            self.assertEqual(s.stop(), 0)
+
+    def test_model_name_from_the_file(self):
+        s = Server(models=[main_model()])
+        try:
+            name = s.get("/v1/models").json["data"][0]["id"]
+            r = s.generate(prompt="a", max_tokens=1, model=name)
+            self.assertEqual(r.status, 200)
+        finally:
+            self.assertEqual(s.stop(), 0)
+
+    def test_threads_do_not_change_the_text(self):
+        texts = []
+        for threads in (1, 2, 3):
+            s = Server({"threads": threads}, model=slow_model())
+            try:
+                texts.append(s.generate(prompt="Once upon a time", seed=1,
+                                        max_tokens=60).text)
+            finally:
+                self.assertEqual(s.stop(), 0)
+        self.assertEqual(len(set(texts)), 1)
+
+
+class Models(unittest.TestCase):
+    """Damaged files: one line, exit 1, never a signal."""
+
+    @classmethod
+    def setUpClass(cls):
+        path = scratch("good.gguf")
+        tinymodel.write(path, d=32, layers=1, heads=2, ff=64, ctx=64)
+        with open(path, "rb") as file:
+            cls.good = file.read()
+        cls.head = cls.good.index(b"ffn_down") + 60
+
+    def start(self, data):
+        path = scratch("damaged.gguf")
+        with open(path, "wb") as file:
+            file.write(data)
+        # A busy address: a file that loads after all then fails too.
+        return run("--model", path, "--listen",
+                   f"127.0.0.1:{shared().port}")
+
+    def refused(self, data, what):
+        code, out, err = self.start(data)
+        self.assertEqual((code, out), (1, ""), (what, err[-2000:]))
+        lines = [l for l in err.splitlines() if "level=info" not in l]
+        self.assertEqual(len(lines), 1, (what, err[-2000:]))
+
+    def test_truncated(self):
+        n = len(self.good)
+        for size in [0, 1, 3, 4, 8, 23, 24] + [n * i // 12
+                                               for i in range(1, 12)] + [n - 1]:
+            self.refused(self.good[:size], f"cut to {size}")
+
+    def test_flipped(self):
+        rng = random.Random(3)
+        for at in list(range(0, 24, 2)) + rng.sample(range(24, self.head), 25):
+            data = bytearray(self.good)
+            data[at] ^= 1 << rng.randrange(8)
+            self.refused(bytes(data), f"byte {at}")
+
+    def test_not_a_model(self):
+        for data in (b"", b"GGUF", b"hello world" * 100, bytes(10000),
+                     b"GGUF\x03\0\0\0" + b"\xff" * 16,
+                     b"GGUF\x03\0\0\0" + b"\xff" * 7 + b"\x7f" + bytes(8)):
+            self.refused(data, data[:20])
+
+    def test_nan_weights(self):
+        data = self.good[:-64] + b"\xff\xff\xff\x7f" * 16
+        self.refused(data, "NaN")
+
+
+class Signals(unittest.TestCase):
+    def setUp(self):
+        self.s = Server(model=slow_model())
+
+    def tearDown(self):
+        if self.s.process.poll() is None:
+            self.s.process.kill()
+            self.s.process.wait()
+        self.s.process.stdout.close()
+
+    def test_idle_stop(self):
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            s = Server()
+            start = time.monotonic()
+            s.process.send_signal(sig)
+            self.assertEqual(s.stop(), 0)
+            self.assertLess(time.monotonic() - start, 2 * SLOW)
+
+    def test_idle_connections_do_not_hold_it(self):
+        idle = [self.s.connect() for _ in range(20)]
+        start = time.monotonic()
+        self.assertEqual(self.s.stop(), 0)
+        self.assertLess(time.monotonic() - start, 3 * SLOW)
+        for sock in idle:
+            sock.close()
+
+    def test_drain(self):
+        """The accepted stream finishes; new work is refused; exit 0."""
+        fields = {"prompt": "Once", "max_tokens": 600, "seed": 1,
+                  "ignore_eos": True}
+        want = joined(self.s.stream("/v1/generate", **fields))[0]
+        sock = self.s.connect()
+        sock.sendall(post_bytes("/v1/generate", {**fields, "stream": True}))
+        probe = self.s.connect()
+        probe.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(read_reply(probe).status, 200)
+        response = http.client.HTTPResponse(sock)
+        response.begin()
+        first = response.read(1)
+        self.s.process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+        try:
+            probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            reply = read_reply(probe)
+        except OSError:
+            reply = None
+        # 503, unless the idle connection was closed first.
+        self.assertTrue(reply is None or reply.status == 503, reply)
+        body = first + response.read()
+        chunks = parse_stream("/v1/generate", Reply(
+            response.status, response.headers, body))
+        self.assertEqual(joined(chunks)[0], want)
+        response.close()
+        sock.close()
+        probe.close()
+        self.assertEqual(self.s.stop(), 0)
+
+    def test_drain_of_a_plain_reply(self):
+        sock = self.s.connect()
+        sock.sendall(post_bytes("/v1/generate", {
+            "prompt": "Once", "max_tokens": 600, "ignore_eos": True}))
+        self.s.wait_metric("inferd_requests_running", lambda v: v > 0)
+        self.s.process.send_signal(signal.SIGTERM)
+        reply = read_reply(sock)
+        self.assertEqual(reply.status, 200)
+        self.assertEqual(json.loads(reply.body)["usage"]["completion_tokens"],
+                         600)
+        sock.close()
+        self.assertEqual(self.s.stop(), 0)
+
+    def test_second_signal_stops_now(self):
+        sock = self.s.open_stream(prompt="Once", max_tokens=8000, n=64,
+                                  ignore_eos=True)
+        self.s.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        self.assertIsNone(self.s.process.poll(), "did not drain")
+        start = time.monotonic()
+        self.s.process.send_signal(signal.SIGTERM)
+        self.s.process.wait(10 * SLOW)
+        self.assertLess(time.monotonic() - start, 3 * SLOW)
+        self.assertGreaterEqual(self.s.process.returncode, 0)
+        sock.close()
+
+    def test_drain_timeout(self):
+        s = Server({"drain-ms": 300}, model=slow_model())
+        sock = s.open_stream(prompt="Once", max_tokens=8000, n=64,
+                             ignore_eos=True)
+        start = time.monotonic()
+        s.stop(10 * SLOW)
+        self.assertLess(time.monotonic() - start, 5 * SLOW)
+        sock.close()
