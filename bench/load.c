@@ -305,7 +305,7 @@ static int wait_ms(const struct load *load)
 {
     const uint64_t due = load->probe_due_ns;
 
-    if (load->opt->health_path == NULL || probe_running(load))
+    if (load->opt->health_path == NULL || load->closing || probe_running(load))
         return 20;
     if (due <= load->now_ns)
         return 0;
