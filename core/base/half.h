@@ -1,4 +1,5 @@
-/* half.h - 16-bit floats, in plain C: exact, branch-light, for every machine. */
+/* half.h - 16-bit floats, in plain C: exact, branch-light, for every machine.
+ */
 #ifndef INFER_BASE_HALF_H
 #define INFER_BASE_HALF_H
 

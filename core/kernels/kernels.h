@@ -27,47 +27,53 @@
 #include "infer.h"
 
 enum {
-    INFER_PANEL = 16,   /* rows of one panel */
-    INFER_ACT_BLOCK = 32, /* int8 activations per scale */
-    INFER_KV_BLOCK = 16,  /* tokens of one KV cache block */
-    INFER_ATTN_CHUNK = 64 /* keys per softmax step; fixes the order of sums */
+    INFER_PANEL = 16,      /* rows of one panel */
+    INFER_ACT_BLOCK = 32,  /* int8 activations per scale */
+    INFER_KV_BLOCK = 16,   /* tokens of one KV cache block */
+    INFER_ATTN_CHUNK = 64, /* keys per softmax step; fixes the order of sums */
+    INFER_MAX_HEAD = 256   /* widest head */
 };
 
 enum infer_pack {
     INFER_PACK_F32,
     INFER_PACK_F16,
     INFER_PACK_BF16,
-    INFER_PACK_I8,      /* u8 - 128, scale per 32: Q8_0, Q5_0, IQ4_NL */
-    INFER_PACK_I8_MIN,  /* u8 + min, scale per 32: Q5_1, Q5_K */
-    INFER_PACK_I8_16,   /* u8 - 128, scale per 16: Q6_K, Q3_K */
-    INFER_PACK_I8_MIN_16, /* u8 + min, scale per 16: Q2_K */
-    INFER_PACK_I4,      /* u4 - 8, scale per 32: Q4_0 */
-    INFER_PACK_I4_MIN,  /* u4 + min, scale per 32: Q4_1, Q4_K */
+    INFER_PACK_I8,        /* u8 - 128, scale per 32: Q8_0, Q5_0, IQ4_NL */
+    INFER_PACK_I8_MIN,    /* u8 <= 127, min, scale per 32: Q5_1, Q5_K */
+    INFER_PACK_I8_16,     /* u8 - 128, scale per 16: Q6_K, Q3_K */
+    INFER_PACK_I8_MIN_16, /* u8 <= 127, min, scale per 16: Q2_K */
+    INFER_PACK_I4,        /* u4 - 8, scale per 32: Q4_0 */
+    INFER_PACK_I4_MIN,    /* u4 + min, scale per 32: Q4_1, Q4_K */
     INFER_PACK_COUNT
 };
 
 struct infer_packed {
     enum infer_pack kind;
     uint32_t n, k;
-    uint32_t n_panels;  /* n rounded up to 16, over 16 */
-    size_t panel_bytes; /* a multiple of 64 */
+    uint32_t n_panels;   /* n rounded up to 16, over 16 */
+    size_t panel_bytes;  /* a multiple of 64 */
     const uint8_t *data; /* [n_panels][panel_bytes], 64-byte aligned */
 };
 
 /* Activation forms a packed kind multiplies with. */
 enum infer_act_kind { INFER_ACT_F32, INFER_ACT_BF16, INFER_ACT_I8 };
 
-/* Rows of activations in one form; the others are NULL. Rows are `stride`
- * values apart (a multiple of 64; what lies past k is zero). */
+/* 32 int8 activations: x = scale * q. One stream, so that a row is a pointer.
+ */
+struct infer_act_block {
+    int8_t q[INFER_ACT_BLOCK]; /* -127..127 */
+    float scale;
+    int32_t zero;   /* -128 * sum of q: undoes the weights' u8 offset */
+    float wsum;     /* scale * sum of q: what a weight minimum multiplies */
+    int16_t sum[2]; /* of the first and second 16 q */
+};
+
+/* T rows of activations in one form: float, bf16 (as uint16_t), or blocks.
+ * What lies past k in the last block or pair is zero. */
 struct infer_act {
     enum infer_act_kind kind;
-    uint32_t k;
-    size_t stride;
-    const float *f32;     /* [T][stride] */
-    const uint16_t *bf16; /* [T][stride] */
-    const int8_t *q;      /* [T][stride] */
-    const float *scale;   /* [T][stride / 32] */
-    const int32_t *sum;   /* [T][stride / 16]: of the q of each 16 */
+    size_t stride;       /* bytes from row to row, a multiple of 16 */
+    const uint8_t *data; /* [T][stride] */
 };
 
 /*
@@ -87,31 +93,28 @@ typedef void infer_gemm_fn(float *y, size_t ldy, const struct infer_packed *w,
 /*
  * Attention of n_rows query rows that share one KV head of one sequence.
  *
- *   q        [n_rows][d]     in   rotated; rows are q_stride apart
- *   n_keys   [n_rows]        in   keys each row sees: 0 .. n_keys - 1
- *   blocks   [..]            in   KV block numbers of the sequence
- *   kv       base of this layer and head in block 0; block i begins at
- *            kv + i * block_stride. A block holds K as [d][16] and then V as
- *            [16][d], in f16 or f32.
- *   out      [n_rows][d]     out  rows are out_stride apart
- *   scratch  [infer_attn_scratch(d)] floats
+ *   q, out  [n_rows]  pointers to [d]; q is rotated
+ *   n_keys  [n_rows]  keys each row sees: 0 .. n_keys - 1, n_keys >= 1
+ *   blocks  [..]      KV block numbers of the sequence
+ *   kv      this layer and head in block 0; block i begins at
+ *           kv + i * block_stride. A block holds K as [d][16] and then V as
+ *           [16][d], in f16 or f32.
+ *   scratch [infer_attn_scratch(d)] floats, 64-byte aligned
  *
  * Order   chunks of 64 keys ascending, running maximum and sum (Milakov and
  *         Gimelshein 2018, arXiv:1805.02867); within a chunk keys ascending
  */
 struct infer_attn {
-    const float *q;
-    size_t q_stride;
+    const float *const *q;
+    float *const *out;
     const uint32_t *n_keys;
     size_t n_rows;
     const uint32_t *blocks;
     const uint8_t *kv;
     size_t block_stride; /* bytes */
     bool f32;            /* element type of the cache */
-    uint32_t d;          /* head width, a multiple of 4, at most 256 */
+    uint32_t d;          /* head width, at most INFER_MAX_HEAD */
     float scale;         /* of the scores: 1 / sqrt(d) */
-    float *out;
-    size_t out_stride;
     float *scratch;
 };
 
@@ -121,10 +124,9 @@ struct infer_kernels {
 
     infer_gemm_fn *gemm[INFER_PACK_COUNT];
 
-    /* q, scale, sum of one row x[k]; k is padded to whole blocks with zeros.
-     * scale = max|x| / 127 per 32, q = round half to even (x / scale). */
-    void (*quantize_act)(int8_t *q, float *scale, int32_t *sum, const float *x,
-                         size_t k);
+    /* y[k / 32] = blocks of x[k], k % 32 == 0. scale = max|x| / 127,
+     * q = x * (127 / max|x|), rounded half to even; all zero: scale 0. */
+    void (*quantize_act)(struct infer_act_block *y, const float *x, size_t k);
     void (*to_bf16)(uint16_t *y, const float *x, size_t n);
 
     /* y[n] = x / sqrt(mean(x^2) + eps) * w.  In place allowed. */
@@ -134,8 +136,8 @@ struct infer_kernels {
     void (*layernorm)(float *y, const float *x, const float *w, const float *b,
                       size_t n, float eps);
 
-    void (*add)(float *y, const float *x, size_t n);        /* y += x */
-    void (*silu_mul)(float *y, const float *up, size_t n);  /* y = silu(y) up */
+    void (*add)(float *y, const float *x, size_t n);       /* y += x */
+    void (*silu_mul)(float *y, const float *up, size_t n); /* y = silu(y) up */
     void (*gelu)(float *y, size_t n); /* tanh form, Hendrycks 2016 */
 
     /* Rotate x[n_heads][d]: pairs (2i, 2i+1), or (i, i + n_rot/2) when halves,
@@ -156,19 +158,33 @@ struct infer_kernels {
 /* Floats of scratch that attention of head width d needs. */
 size_t infer_attn_scratch(uint32_t d);
 
+/* Parts of a panel: where the scales and the minima begin, and its size. */
+struct infer_panel_layout {
+    size_t scales, mins, bytes;
+};
+
+struct infer_panel_layout infer_pack_layout(enum infer_pack kind, size_t k);
+
 /* Best variants among cpu (already cut to what the machine has); 0: scalar. */
 void infer_kernels_init(struct infer_kernels *k, unsigned cpu);
 
-/* Activation form that a packed kind multiplies with. */
-enum infer_act_kind infer_pack_act(enum infer_pack kind);
+/* Bits, inputs per scale (0: float) and whether minima exist. */
+struct infer_pack_info {
+    const char *name;
+    enum infer_act_kind act;
+    uint8_t bits, block;
+    bool mins;
+};
 
-/* Size of one panel of K inputs. */
-size_t infer_pack_panel_bytes(enum infer_pack kind, size_t k);
+extern const struct infer_pack_info infer_pack_info[INFER_PACK_COUNT];
 
 /* Each set's entries; called by infer_kernels_init() only. */
 void infer_kernels_scalar(struct infer_kernels *k);
+void infer_kernels_scalar_gemm(struct infer_kernels *k);
 void infer_kernels_avx2(struct infer_kernels *k);
+void infer_kernels_avx2_gemm(struct infer_kernels *k);
 void infer_kernels_avx512(struct infer_kernels *k);
+void infer_kernels_avx512_gemm(struct infer_kernels *k);
 void infer_kernels_avx512bf16(struct infer_kernels *k);
 
 #endif

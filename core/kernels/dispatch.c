@@ -1,0 +1,128 @@
+/*
+ * dispatch.c - pick kernels once, at load, never in a loop.
+ *
+ * The table starts all scalar and each instruction set found overwrites the
+ * entries it improves, so that a missing variant needs no code at all. Also
+ * here: what the packed kinds are, which no instruction set changes.
+ */
+#include "core/kernels/kernels.h"
+
+#include "core/base/error.h"
+
+#include <string.h>
+
+const struct infer_pack_info infer_pack_info[INFER_PACK_COUNT] = {
+    [INFER_PACK_F32] = {"f32", INFER_ACT_F32, 32, 0, false},
+    [INFER_PACK_F16] = {"f16", INFER_ACT_F32, 16, 0, false},
+    [INFER_PACK_BF16] = {"bf16", INFER_ACT_BF16, 16, 0, false},
+    [INFER_PACK_I8] = {"i8", INFER_ACT_I8, 8, 32, false},
+    [INFER_PACK_I8_MIN] = {"i8 min", INFER_ACT_I8, 8, 32, true},
+    [INFER_PACK_I8_16] = {"i8/16", INFER_ACT_I8, 8, 16, false},
+    [INFER_PACK_I8_MIN_16] = {"i8/16 min", INFER_ACT_I8, 8, 16, true},
+    [INFER_PACK_I4] = {"i4", INFER_ACT_I8, 4, 32, false},
+    [INFER_PACK_I4_MIN] = {"i4 min", INFER_ACT_I8, 4, 32, true},
+};
+
+struct infer_panel_layout infer_pack_layout(enum infer_pack kind, size_t k)
+{
+    const struct infer_pack_info *info = &infer_pack_info[kind];
+    const size_t k_even = (k + 1) / 2 * 2; /* bf16 comes in pairs */
+    const size_t quants =
+        (kind == INFER_PACK_BF16 ? k_even : k) * INFER_PANEL * info->bits / 8;
+    const size_t scales =
+        info->block ? k / info->block * INFER_PANEL * sizeof(uint16_t) : 0;
+    const size_t all = quants + scales + (info->mins ? scales : 0);
+
+    return (struct infer_panel_layout){
+        .scales = quants,
+        .mins = quants + scales,
+        .bytes = (all + 63) / 64 * 64,
+    };
+}
+
+size_t infer_attn_scratch(uint32_t d)
+{
+    enum { TILE = 8 }; /* query rows that variants take together, at most */
+
+    return TILE * ((size_t)INFER_ATTN_CHUNK + (d + 15u) / 16u * 16u) + 64;
+}
+
+unsigned infer_cpu_detect(void)
+{
+    unsigned cpu = 0;
+
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        cpu |= INFER_CPU_AVX2;
+    if ((cpu & INFER_CPU_AVX2) && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni"))
+        cpu |= INFER_CPU_AVX512VNNI;
+    if ((cpu & INFER_CPU_AVX512VNNI) && __builtin_cpu_supports("avx512bf16"))
+        cpu |= INFER_CPU_AVX512BF16;
+#endif
+    return cpu;
+}
+
+static const struct {
+    const char *name;
+    unsigned mask;
+} cpu_words[] = {
+    {"all", (unsigned)INFER_CPU_ALL},
+    {"scalar", 0},
+    {"avx2", INFER_CPU_AVX2},
+    {"avx512vnni", INFER_CPU_AVX512VNNI},
+    {"avx512bf16", INFER_CPU_AVX512BF16},
+};
+
+static bool find_word(const char *word, size_t len, unsigned *mask)
+{
+    for (size_t i = 0; i < sizeof(cpu_words) / sizeof(cpu_words[0]); i++) {
+        if (strlen(cpu_words[i].name) == len &&
+            memcmp(cpu_words[i].name, word, len) == 0) {
+            *mask |= cpu_words[i].mask;
+            return true;
+        }
+    }
+    return false;
+}
+
+int infer_cpu_parse(const char *text, unsigned *mask, struct infer_error *err)
+{
+    unsigned found = 0;
+
+    for (const char *word = text;;) {
+        const size_t len = strcspn(word, ",");
+
+        if (!find_word(word, len, &found))
+            return infer_fail(err, INFER_EINVAL,
+                              "unknown instruction set '%.*s' (known: all, "
+                              "scalar, avx2, avx512vnni, avx512bf16)",
+                              (int)(len < 40 ? len : 40), word);
+        if (!word[len])
+            break;
+        word += len + 1;
+    }
+    *mask = found;
+    return INFER_OK;
+}
+
+void infer_kernels_init(struct infer_kernels *k, unsigned cpu)
+{
+    *k = (struct infer_kernels){0};
+    infer_kernels_scalar(k);
+#if defined(__x86_64__)
+    if (cpu & INFER_CPU_AVX2)
+        infer_kernels_avx2(k);
+    if (!(cpu & INFER_CPU_AVX2) || !(cpu & INFER_CPU_AVX512VNNI))
+        return;
+    infer_kernels_avx512(k);
+    if (cpu & INFER_CPU_AVX512BF16)
+        infer_kernels_avx512bf16(k);
+#else
+    (void)cpu;
+#endif
+}

@@ -1,0 +1,297 @@
+/*
+ * avx512_gemm.c - matrix products on packed panels with AVX-512 and VNNI.
+ *
+ * A tile is M tokens by NV panels (16 outputs each). Weights are the unsigned
+ * operand of vpdpbusd and are loaded once per tile; 4 activations of a token
+ * are broadcast and meet all of them. 6 x 2 tiles keep 12 integer and 12 float
+ * sums in registers: per block of 32 inputs 96 products against 12 conversions
+ * and 24 float operations, which bounds the tile at 80 % of the multiplier's
+ * peak. A single token (M = 1) is bound by memory instead, and a panel is
+ * laid out to be one linear stream.
+ */
+#include "core/kernels/kernels.h"
+
+#include "core/kernels/x86_64/unroll.h"
+#include "core/kernels/x86_64/vec512.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { M_MAX = 6, NV_MAX = 2, BLOCK = INFER_ACT_BLOCK };
+
+/* Shape of an integer kind; constants once inlined. */
+struct shape {
+    int bits, subs; /* scales per block of 32 inputs: 1 or 2 */
+    bool mins;
+};
+
+/* What a tile reads: panels, their parts, and the rows of activations. */
+struct source {
+    const uint8_t *panel[NV_MAX];
+    struct infer_panel_layout at;
+    const uint8_t *x; /* first row */
+    size_t x_stride;  /* bytes */
+    size_t k;
+};
+
+INLINE __m512i broadcast4(const int8_t *q)
+{
+    int32_t v;
+
+    __builtin_memcpy(&v, q, sizeof(v));
+    return _mm512_set1_epi32(v);
+}
+
+INLINE vf halves_at(const uint8_t *p, size_t i)
+{
+    return v_load_half((const uint16_t *)(const void *)p + i * INFER_PANEL);
+}
+
+INLINE const struct infer_act_block *act_at(const struct source *s, int m,
+                                            size_t b)
+{
+    return (const struct infer_act_block *)(const void *)(s->x +
+                                                          (size_t)m *
+                                                              s->x_stride) +
+           b;
+}
+
+/* Integer start of a sum: what takes the weights' zero point out again. */
+INLINE __m512i zero_point(const struct infer_act_block *x, struct shape h,
+                          int sub)
+{
+    if (h.mins)
+        return _mm512_setzero_si512();
+    if (h.subs == 2)
+        return _mm512_set1_epi32(-128 * x->sum[sub]);
+    const __m512i zero = _mm512_set1_epi32(x->zero);
+
+    return h.bits == 4 ? _mm512_srai_epi32(zero, 4) : zero;
+}
+
+/* Weights of inputs 4j .. 4j+3 of block b. */
+INLINE __m512i quants(const uint8_t *panel, struct shape h, size_t b, int j)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+
+    if (h.bits == 8)
+        return _mm512_load_si512(panel + b * 512 + (size_t)j * 64);
+    const __m512i both =
+        _mm512_load_si512(panel + b * 256 + (size_t)(j % 4) * 64);
+
+    return _mm512_and_si512(j < 4 ? both : _mm512_srli_epi16(both, 4), low);
+}
+
+/* acc += the block's part `sub` of the dot products. */
+INLINE void dot_block(__m512i acc[M_MAX][NV_MAX], const struct source *s,
+                      size_t b, int sub, const int M, const int NV,
+                      const struct shape h)
+{
+    const int steps = 8 / h.subs;
+
+    UNROLL
+    for (int m = 0; m < M; m++) {
+        const __m512i zero = zero_point(act_at(s, m, b), h, sub);
+
+        UNROLL
+        for (int v = 0; v < NV; v++)
+            acc[m][v] = zero;
+    }
+    UNROLL
+    for (int j = sub * steps; j < (sub + 1) * steps; j++) {
+        __m512i w[NV_MAX];
+
+        UNROLL
+        for (int v = 0; v < NV; v++)
+            w[v] = quants(s->panel[v], h, b, j);
+        UNROLL
+        for (int m = 0; m < M; m++) {
+            const __m512i x = broadcast4(act_at(s, m, b)->q + 4 * j);
+
+            UNROLL
+            for (int v = 0; v < NV; v++)
+                acc[m][v] = _mm512_dpbusd_epi32(acc[m][v], w[v], x);
+        }
+    }
+}
+
+INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
+                     const int NV, const struct shape h)
+{
+    vf sum[M_MAX][NV_MAX];
+
+    UNROLL
+    for (int m = 0; m < M; m++)
+        UNROLL
+    for (int v = 0; v < NV; v++)
+        sum[m][v] = v_zero();
+    for (size_t b = 0; b < s->k / BLOCK; b++) {
+        UNROLL
+        for (int sub = 0; sub < h.subs; sub++) {
+            const size_t i = b * (size_t)h.subs + (size_t)sub;
+            __m512i acc[M_MAX][NV_MAX];
+
+            dot_block(acc, s, b, sub, M, NV, h);
+            UNROLL
+            for (int v = 0; v < NV; v++) {
+                const vf scale = halves_at(s->panel[v] + s->at.scales, i);
+
+                UNROLL
+                for (int m = 0; m < M; m++)
+                    sum[m][v] =
+                        v_fma(_mm512_cvtepi32_ps(acc[m][v]),
+                              v_mul(scale, v_set1(act_at(s, m, b)->scale)),
+                              sum[m][v]);
+            }
+            if (!h.mins)
+                continue;
+            UNROLL
+            for (int v = 0; v < NV; v++) {
+                const vf min = halves_at(s->panel[v] + s->at.mins, i);
+
+                UNROLL
+                for (int m = 0; m < M; m++) {
+                    const struct infer_act_block *x = act_at(s, m, b);
+                    const float xsum =
+                        h.subs == 1 ? x->wsum : x->scale * (float)x->sum[sub];
+
+                    sum[m][v] = v_fma(min, v_set1(xsum), sum[m][v]);
+                }
+            }
+        }
+    }
+    UNROLL
+    for (int m = 0; m < M; m++)
+        UNROLL
+    for (int v = 0; v < NV; v++)
+        v_store(y + (size_t)m * ldy + (size_t)v * INFER_PANEL, sum[m][v]);
+}
+
+INLINE void tile_float(float *y, size_t ldy, const struct source *s,
+                       const int M, const int NV, const bool half)
+{
+    vf sum[M_MAX][NV_MAX];
+
+    UNROLL
+    for (int m = 0; m < M; m++)
+        UNROLL
+    for (int v = 0; v < NV; v++)
+        sum[m][v] = v_zero();
+    for (size_t k = 0; k < s->k; k++) {
+        vf w[NV_MAX];
+
+        UNROLL
+        for (int v = 0; v < NV; v++)
+            w[v] = half ? halves_at(s->panel[v], k)
+                        : v_load((const float *)(const void *)s->panel[v] +
+                                 k * INFER_PANEL);
+        UNROLL
+        for (int m = 0; m < M; m++) {
+            const float *x = (const void *)(s->x + (size_t)m * s->x_stride);
+
+            UNROLL
+            for (int v = 0; v < NV; v++)
+                sum[m][v] = v_fma(w[v], v_set1(x[k]), sum[m][v]);
+        }
+    }
+    UNROLL
+    for (int m = 0; m < M; m++)
+        UNROLL
+    for (int v = 0; v < NV; v++)
+        v_store(y + (size_t)m * ldy + (size_t)v * INFER_PANEL, sum[m][v]);
+}
+
+typedef void tile_fn(float *y, size_t ldy, const struct source *s);
+
+/* Cover tokens [t0, t1) by panels [p0, p1) with tiles[NV - 1][M - 1]. Panels
+ * are the outer loop: a pair stays in the first-level cache for all tokens. */
+static void cover(float *y, size_t ldy, const struct infer_packed *w,
+                  const struct infer_act *x, size_t t0, size_t t1, size_t p0,
+                  size_t p1, tile_fn *const tiles[NV_MAX][M_MAX])
+{
+    struct source s = {.at = infer_pack_layout(w->kind, w->k),
+                       .x_stride = x->stride,
+                       .k = w->k};
+
+    for (size_t p = p0; p < p1; p += NV_MAX) {
+        const size_t nv = p1 - p < NV_MAX ? p1 - p : NV_MAX;
+
+        for (size_t v = 0; v < nv; v++)
+            s.panel[v] = w->data + (p + v) * w->panel_bytes;
+        for (size_t t = t0; t < t1;) {
+            const size_t m = t1 - t < M_MAX ? t1 - t : M_MAX;
+
+            s.x = x->data + t * x->stride;
+            tiles[nv - 1][m - 1](y + (t - t0) * ldy + (p - p0) * INFER_PANEL,
+                                 ldy, &s);
+            t += m;
+        }
+    }
+}
+
+/* All tile sizes of one kind, and the kernel that uses them. */
+#define TILE(name, M, NV, call)                                                \
+    static void name##_##M##_##NV(float *y, size_t ldy,                        \
+                                  const struct source *s)                      \
+    {                                                                          \
+        call;                                                                  \
+    }
+#define ROWS(name, NV)                                                         \
+    {                                                                          \
+        name##_1_##NV, name##_2_##NV, name##_3_##NV, name##_4_##NV,            \
+            name##_5_##NV, name##_6_##NV                                       \
+    }
+#define KERNEL(name)                                                           \
+    static void gemm_##name(                                                   \
+        float *y, size_t ldy, const struct infer_packed *w,                    \
+        const struct infer_act *x, size_t t0, size_t t1, size_t p0, size_t p1) \
+    {                                                                          \
+        static tile_fn *const tiles[NV_MAX][M_MAX] = {ROWS(name, 1),           \
+                                                      ROWS(name, 2)};          \
+                                                                               \
+        cover(y, ldy, w, x, t0, t1, p0, p1, tiles);                            \
+    }
+#define SIZES(T, ...)                                                          \
+    T(1, 1, __VA_ARGS__)                                                       \
+    T(2, 1, __VA_ARGS__)                                                       \
+    T(3, 1, __VA_ARGS__)                                                       \
+    T(4, 1, __VA_ARGS__)                                                       \
+    T(5, 1, __VA_ARGS__)                                                       \
+    T(6, 1, __VA_ARGS__)                                                       \
+    T(1, 2, __VA_ARGS__)                                                       \
+    T(2, 2, __VA_ARGS__)                                                       \
+    T(3, 2, __VA_ARGS__)                                                       \
+    T(4, 2, __VA_ARGS__)                                                       \
+    T(5, 2, __VA_ARGS__)                                                       \
+    T(6, 2, __VA_ARGS__)
+#define INT_TILE(M, NV, name, bits, subs, mins)                                \
+    TILE(name, M, NV,                                                          \
+         tile_int(y, ldy, s, M, NV, ((struct shape){bits, subs, mins})))
+#define FLOAT_TILE(M, NV, name, half)                                          \
+    TILE(name, M, NV, tile_float(y, ldy, s, M, NV, half))
+#define INT_KERNEL(name, bits, subs, mins)                                     \
+    SIZES(INT_TILE, name, bits, subs, mins)                                    \
+    KERNEL(name)
+#define FLOAT_KERNEL(name, half)                                               \
+    SIZES(FLOAT_TILE, name, half)                                              \
+    KERNEL(name)
+
+INT_KERNEL(i8, 8, 1, false)
+INT_KERNEL(i8_min, 8, 1, true)
+INT_KERNEL(i8_16, 8, 2, false)
+INT_KERNEL(i8_min_16, 8, 2, true)
+INT_KERNEL(i4, 4, 1, false)
+INT_KERNEL(i4_min, 4, 1, true)
+FLOAT_KERNEL(f32, false)
+FLOAT_KERNEL(f16, true)
+
+void infer_kernels_avx512_gemm(struct infer_kernels *k)
+{
+    k->gemm[INFER_PACK_I8] = gemm_i8;
+    k->gemm[INFER_PACK_I8_MIN] = gemm_i8_min;
+    k->gemm[INFER_PACK_I8_16] = gemm_i8_16;
+    k->gemm[INFER_PACK_I8_MIN_16] = gemm_i8_min_16;
+    k->gemm[INFER_PACK_I4] = gemm_i4;
+    k->gemm[INFER_PACK_I4_MIN] = gemm_i4_min;
+    k->gemm[INFER_PACK_F32] = gemm_f32;
+    k->gemm[INFER_PACK_F16] = gemm_f16;
+}
