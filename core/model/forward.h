@@ -32,9 +32,9 @@ void infer_kv_release(struct infer_kv *kv);
 /* ---- a batch ------------------------------------------------------------ */
 
 struct infer_batch_row {
-    int32_t token;  /* in the vocabulary */
-    uint32_t pos;   /* 0-based position in its sequence, < the model's n_ctx */
-    uint32_t seq;   /* index into blocks */
+    int32_t token; /* in the vocabulary */
+    uint32_t pos;  /* 0-based position in its sequence, < the model's n_ctx */
+    uint32_t seq;  /* index into blocks */
     bool logits;
 };
 

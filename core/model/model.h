@@ -14,7 +14,11 @@
 #include "core/tokenizer/tokenizer.h"
 
 enum infer_norm { INFER_NORM_RMS, INFER_NORM_LAYER };
-enum infer_positions { INFER_POS_ROPE_PAIRS, INFER_POS_ROPE_HALVES, INFER_POS_LEARNED };
+enum infer_positions {
+    INFER_POS_ROPE_PAIRS,
+    INFER_POS_ROPE_HALVES,
+    INFER_POS_LEARNED
+};
 enum infer_ffn { INFER_FFN_SILU_GATED, INFER_FFN_GELU };
 
 /* What an architecture name means. */
@@ -23,26 +27,42 @@ struct infer_arch {
     enum infer_norm norm;
     enum infer_positions positions;
     enum infer_ffn ffn;
-    bool qkv_bias;  /* bias tensors of q, k, v must be there (else: may not) */
-    bool out_bias;  /* of the attention output and the feed-forward */
+    bool qkv_bias;  /* q, k and v have biases (llama: may have) */
+    bool all_bias;  /* so do the norms, the attention output and the FFN */
     bool fused_qkv; /* one attn_qkv tensor in the file */
     bool qk_norm;   /* rmsnorm of each q and k head */
 };
-
-const struct infer_arch *infer_arch_find(struct infer_gguf_str name);
 
 struct infer_hparams {
     const struct infer_arch *arch;
     uint32_t n_vocab, n_ctx, n_layers, n_heads, n_kv_heads;
     uint32_t d_model, d_head, d_ff;
-    uint32_t n_rot;       /* rotated values of a head */
     float norm_eps;
-    /* rope scaling: none, linear or yarn; llama3 comes as rope_freqs tensor */
-    float rope_base;
-    float rope_scale;     /* 1 / factor; 1: none */
-    bool yarn;
-    float yarn_orig_ctx, yarn_ext_factor, yarn_attn_factor, yarn_beta_fast, yarn_beta_slow;
+    struct infer_rope {
+        uint32_t n_rot; /* rotated values of a head, even */
+        float base;
+        float scale; /* of positions: 1 / factor; 1: none */
+        bool yarn;   /* interpolate by frequency instead of for all */
+        float orig_ctx, ext_factor, attn_factor, beta_fast, beta_slow;
+    } rope;
 };
+
+/*
+ * Read and check a file's hyper-parameters.
+ * Errors  EUNSUPPORTED (architecture, scaling), EFORMAT (names the key)
+ */
+int infer_hparams_read(struct infer_hparams *hp, const struct infer_gguf *g,
+                       struct infer_error *err);
+
+/*
+ * Rotation of each position and frequency.
+ *   factors  [n_rot / 2] or NULL   divisors of the frequencies
+ *   cs       [n_ctx][n_rot / 2][2] out   cosine and sine
+ * Papers   Su et al. 2021, arXiv:2104.09864; YaRN: Peng et al. 2023,
+ *          arXiv:2309.00071
+ */
+void infer_rope_table(float *cs, const struct infer_rope *rope,
+                      const float *factors, uint32_t n_ctx);
 
 /* A matrix and its optional bias. w.data NULL: absent. */
 struct infer_linear {
@@ -53,7 +73,7 @@ struct infer_linear {
 struct infer_layer {
     const float *attn_norm, *attn_norm_bias; /* [D]; bias NULL for RMS */
     const float *ffn_norm, *ffn_norm_bias;
-    const float *q_norm, *k_norm; /* [K] or NULL */
+    const float *q_norm, *k_norm;     /* [K] or NULL */
     struct infer_linear q, k, v, out; /* see forward.c on what shares panels */
     struct infer_linear gate, up, down; /* gate absent: plain feed-forward */
 };
@@ -65,12 +85,15 @@ struct infer_model {
     struct infer_tokenizer *tokenizer;
     const struct infer_gguf_tensor *tok_embd; /* [V][D] in file format */
     const struct infer_gguf_tensor *pos_embd; /* [n_ctx][D] or NULL */
-    const float *rope_freqs; /* [n_rot/2] divisors or NULL */
+    const float *rope_freqs;                  /* [n_rot/2] divisors or NULL */
     const float *out_norm, *out_norm_bias;
-    struct infer_linear head; /* [V][D] */
+    struct infer_linear head;   /* [V][D] */
     struct infer_layer *layers; /* [L] */
     struct infer_model_info info;
-    void *arena; /* what the pointers above point into */
+    char *path, *name,
+        *chat_template; /* what info points to; the last or NULL */
+    void *arena;        /* what the weights above point into */
+    size_t arena_bytes; /* reserved; info.weight_bytes are used */
 };
 
 #endif
