@@ -8,6 +8,7 @@
  * median is reported, with the extremes, because on a shared machine the mean
  * follows the neighbours.
  */
+#include "bench/memory.h"
 #include "bench/util.h"
 #include "infer.h"
 
@@ -28,6 +29,7 @@ struct options {
     unsigned cpu;
     enum infer_kv_type kv;
     bool json;
+    bool memory; /* measure its bandwidth too */
 };
 
 /* One test and what came out. */
@@ -46,7 +48,8 @@ struct bench {
     struct infer_row *rows; /* [max(chunk, batch)] */
     struct bench_rng rng;
     uint32_t n_threads;
-    cJSON *results; /* array, when JSON is wanted */
+    double memory_gbs; /* 0: not measured */
+    cJSON *results;    /* array, when JSON is wanted */
     struct infer_error err;
 };
 
@@ -62,6 +65,7 @@ static const char usage_text[] =
     "  -r N          measured runs of each test (5)\n"
     "  --cpu MASK    all, scalar, or instruction sets: avx2,avx512vnni,...\n"
     "  --kv TYPE     f16 or f32 (f16)\n"
+    "  --memory      measure memory bandwidth beside each model\n"
     "  -o FORMAT     table or json (table)\n";
 
 /* ---- running ------------------------------------------------------------ */
@@ -208,6 +212,8 @@ static void add_result(struct bench *b, const struct test *t, double median)
     cJSON_AddNumberToObject(o, "n_gen", t->n_gen);
     cJSON_AddNumberToObject(o, "n_parallel", t->n_batch);
     cJSON_AddNumberToObject(o, "n_depth", t->depth);
+    if (b->memory_gbs > 0)
+        cJSON_AddNumberToObject(o, "memory_read_gbs", b->memory_gbs);
     cJSON_AddNumberToObject(o, "median_ts", median);
     cJSON_AddItemToObject(o, "samples_ts",
                           cJSON_CreateDoubleArray(t->speed, n));
@@ -261,6 +267,13 @@ static int run_tests(struct bench *b, struct test *t)
     return status;
 }
 
+static void measure_memory(struct bench *b)
+{
+    b->memory_gbs = bench_memory_read(b->n_threads);
+    fprintf(stderr, "memory read with %u threads: %.1f GB/s\n", b->n_threads,
+            b->memory_gbs);
+}
+
 static int bench_model(struct bench *b, uint32_t n_threads)
 {
     const struct options *opt = b->opt;
@@ -293,6 +306,8 @@ static int bench_model(struct bench *b, uint32_t n_threads)
         goto out;
     }
     b->n_threads = (uint32_t)infer_team_size(team);
+    if (opt->memory)
+        measure_memory(b);
     status = run_tests(b, test);
 out:
     infer_session_free(b->session);
@@ -327,11 +342,12 @@ static int bench_all(const struct options *opt, cJSON *results)
 
 /* ---- options ------------------------------------------------------------ */
 
-enum { OPT_CPU = 256, OPT_KV };
+enum { OPT_CPU = 256, OPT_KV, OPT_MEMORY };
 
 static const struct option long_options[] = {
     {"cpu", required_argument, NULL, OPT_CPU},
     {"kv", required_argument, NULL, OPT_KV},
+    {"memory", no_argument, NULL, OPT_MEMORY},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
 
@@ -402,6 +418,9 @@ static int parse_option(int c, const char *value, struct options *opt)
         return parse_cpu(value, opt);
     case OPT_KV:
         return parse_kv(value, opt);
+    case OPT_MEMORY:
+        opt->memory = true;
+        return 0;
     default:
         return -1;
     }
