@@ -39,7 +39,7 @@ BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wi
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
 TEST_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/*.c))
 FUZZERS  := $(patsubst %.c,$B/%,$(wildcard tests/fuzz/*.c))
-SHELL_SCRIPTS := $(wildcard scripts/*.sh) .ci/run
+SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh) .ci/run
 
 CORE_LIBS   := -lsentencepiece -lpcre2-8 -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
@@ -152,22 +152,25 @@ cov: ## line coverage of the C tests
 	@gcovr -r . --object-directory build/cov -f core/ -f server/ --print-summary
 
 bench: all ## tokens per second of the default model
-	@bin/infer-bench --model "$$(MODEL='$(MODEL)' scripts/model.sh)" $(ARGS)
+	@bin/infer-bench -m "$$(MODEL='$(MODEL)' scripts/model.sh)" $(ARGS)
 
 # ---- checks ------------------------------------------------------------------
 
 check: check-headers check-layers lint ## all checks that run nothing
-check-headers: $(HDRS:%=%.check) ## every header compiles alone
+check-headers: $(patsubst %,%.check,$(filter-out %.inc.h,$(HDRS))) ## every header compiles alone
+core/kernels/x86_64/%.check: ISA = -mavx2 -mfma -mf16c -mavx512f -mavx512bw \
+	-mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
 %.h.check:
-	$(Q)$(CC) $(CPPFLAGS_ALL) -std=c11 $(CWARN) -Werror -fsyntax-only -x c $*.h
+	$(Q)printf '#include "$*.h"\nextern int not_empty;\n' | \
+	    $(CC) $(CPPFLAGS_ALL) -std=c11 -O1 $(CWARN) $(ISA) -Werror -fsyntax-only -x c -
 check-layers: ## the includes point one way
 	@! grep -nE '#include.*(microhttpd|uv\.h|cJSON|server/|trainer/)' $(CORE_C) $(CORE_CXX) $(wildcard core/*/*.h)
-	@! grep -nE '\b(exit|abort|getenv|v?printf|puts|perror)\(' $(CORE_C) $(CORE_CXX)
+	@! grep -nE '\b(exit|abort|getenv|v?f?printf|puts|perror)\(' $(CORE_C) $(CORE_CXX)
 	@! grep -nE '#include "core/' $(wildcard server/*.[ch])
 
 ALL_C = $(CORE_C) $(CORE_CXX) $(SERVER_C) $(HDRS) $(wildcard bench/*.c tests/*.c tests/*/*.c)
 lint: ## scripts and the HTTP contract
-	@shellcheck $(SHELL_SCRIPTS)
+	@shellcheck -S info $(SHELL_SCRIPTS)
 	@$(PYTHON) scripts/lint-openapi.py openapi.yaml
 format: ## clang-format everything
 	@clang-format -i $(ALL_C)

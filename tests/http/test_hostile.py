@@ -151,7 +151,8 @@ class Hostile(Case):
         sock = self.s.connect()
         sock.sendall((HEAD + "Content-Length: 2147483648\r\n\r\n").encode() +
                      b"x" * 10000)
-        self.assertEqual(read_reply(sock).status, 413)
+        reply = read_reply(sock)  # a reset may overtake it
+        self.assertTrue(reply is None or reply.status == 413, reply)
         sock.close()
         self.assertLess(self.s.rss() - before, 50e6)
 
