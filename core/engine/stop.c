@@ -82,10 +82,10 @@ void infer_text_init(struct infer_text *t, const struct infer_stops *stops,
     t->out = memory + t->cap;
 }
 
-/* Fill out from the first n raw bytes; last: nothing follows them. */
+/* Extend out to the first n raw bytes; last: nothing follows them. */
 static void show(struct infer_text *t, size_t n, bool last)
 {
-    size_t at = 0;
+    size_t at = t->ready;
 
     while (at < n) {
         size_t len;
@@ -102,7 +102,7 @@ static void show(struct infer_text *t, size_t n, bool last)
     t->ready = (uint32_t)at;
 }
 
-static void drop_shown(struct infer_text *t)
+void infer_text_drop(struct infer_text *t)
 {
     memmove(t->raw, t->raw + t->ready, t->len - t->ready);
     t->len -= t->ready;
@@ -151,7 +151,7 @@ void infer_text_feed(struct infer_text *t, const char *bytes, size_t n,
 {
     uint32_t end;
 
-    drop_shown(t);
+    infer_text_drop(t);
     assert(n <= t->cap - t->len);
     end = t->len;
     memcpy(t->raw + t->len, bytes, n);
@@ -173,7 +173,6 @@ void infer_text_feed(struct infer_text *t, const char *bytes, size_t n,
 
 void infer_text_finish(struct infer_text *t)
 {
-    drop_shown(t);
     show(t, t->len, true);
 }
 

@@ -50,8 +50,11 @@ void infer_text_init(struct infer_text *t, const struct infer_stops *stops,
 void infer_text_feed(struct infer_text *t, const char *bytes, size_t n,
                      bool exempt);
 
-/* No more bytes: what was held back becomes out; a cut character, U+FFFD. */
+/* No more bytes: what was held back joins out; a cut character, as U+FFFD. */
 void infer_text_finish(struct infer_text *t);
+
+/* out was consumed: forget it (a feed implies this). */
+void infer_text_drop(struct infer_text *t);
 
 /* Raw bytes seen, shown or held back. */
 uint64_t infer_text_raw_end(const struct infer_text *t);

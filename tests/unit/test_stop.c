@@ -60,9 +60,12 @@ static void stream(const struct infer_stops *stops, const char *bytes, size_t n,
         infer_text_feed(&t, bytes + begin, i - begin, false);
         memcpy(r->text + r->len, t.out, t.out_len);
         r->len += t.out_len;
+        if (i & 1) /* on finishing, text that was not dropped stays */
+            infer_text_drop(&t);
         begin = i;
     }
     if (!t.stopped) {
+        r->len -= t.out_len;
         infer_text_finish(&t);
         memcpy(r->text + r->len, t.out, t.out_len);
         r->len += t.out_len;
