@@ -25,7 +25,8 @@ enum infer_token_type {
 /*
  * Build from a file's tokenizer.ggml.* keys; everything is copied, g may be
  * closed afterwards.
- * Errors  EFORMAT (names the key), EUNSUPPORTED (model or pre-tokenizer), ENOMEM
+ * Errors  EFORMAT (names the key), EUNSUPPORTED (model or pre-tokenizer),
+ * ENOMEM
  */
 int infer_tokenizer_create(struct infer_tokenizer **t,
                            const struct infer_gguf *g, struct infer_error *err);
@@ -61,7 +62,9 @@ struct infer_decoder {
     bool started; /* something was emitted */
 };
 
-void infer_decoder_init(struct infer_decoder *d, const struct infer_tokenizer *t);
-const char *infer_decoder_feed(struct infer_decoder *d, int32_t id, size_t *len);
+void infer_decoder_init(struct infer_decoder *d,
+                        const struct infer_tokenizer *t);
+const char *infer_decoder_feed(struct infer_decoder *d, int32_t id,
+                               size_t *len);
 
 #endif

@@ -1,0 +1,317 @@
+/*
+ * tokenizer.c - one face for the tokenizer families.
+ *
+ * Encoding: special tokens are cut out of the text, the family encodes what
+ * lies between, BOS and EOS go around it. Decoding is the same for all: each
+ * token's bytes are known since load. Nothing changes after creation, so
+ * threads share a tokenizer without a lock.
+ */
+#include "core/tokenizer/tokenizer.h"
+
+#include "core/base/error.h"
+#include "core/model/model.h"
+#include "core/tokenizer/bpe.h"
+#include "core/tokenizer/clean.h"
+#include "core/tokenizer/spm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct infer_tokenizer {
+    struct infer_vocab vocab;
+    struct infer_spm *spm; /* one of the two, by the vocabulary's family */
+    struct infer_bpe *bpe;
+};
+
+/* ---- creation -------------------------------------------------------------
+ */
+
+static int create_spm(struct infer_tokenizer *t, const struct infer_gguf *g,
+                      struct infer_error *err)
+{
+    int status;
+
+    t->vocab.family = INFER_FAMILY_SPM;
+    t->vocab.add_bos = true;
+    t->vocab.add_space_prefix = true;
+    status = infer_vocab_load(&t->vocab, g, err);
+    if (status == 0)
+        status = infer_spm_create(&t->spm, &t->vocab, NULL, err);
+    return status;
+}
+
+static int create_bpe(struct infer_tokenizer *t, const struct infer_gguf *g,
+                      struct infer_error *err)
+{
+    struct infer_gguf_str pre = {"default", 7};
+    const struct infer_pretok_rule *rule;
+    int status = infer_gguf_get_str(g, "tokenizer.ggml.pre", &pre, err);
+
+    if (status < 0)
+        return status;
+    rule = infer_pretok_find(pre.data, pre.len);
+    if (!rule)
+        return infer_fail(err, INFER_EUNSUPPORTED,
+                          "unknown pre-tokenizer '%.*s' (tokenizer.ggml.pre)",
+                          pre.len < 64 ? (int)pre.len : 64, pre.data);
+    t->vocab.family = INFER_FAMILY_BPE;
+    t->vocab.add_bos = rule->add_bos;
+    t->vocab.clean_spaces = rule->clean_spaces;
+    status = infer_vocab_load(&t->vocab, g, err);
+    if (status == 0)
+        status = infer_bpe_create(&t->bpe, &t->vocab, rule, g, err);
+    return status;
+}
+
+static bool is(struct infer_gguf_str s, const char *name)
+{
+    return s.len == strlen(name) && memcmp(s.data, name, s.len) == 0;
+}
+
+int infer_tokenizer_create(struct infer_tokenizer **out,
+                           const struct infer_gguf *g, struct infer_error *err)
+{
+    struct infer_tokenizer *t = calloc(1, sizeof(*t));
+    struct infer_gguf_str model;
+    int status;
+
+    if (!t)
+        return infer_fail(err, INFER_ENOMEM, "out of memory for a tokenizer");
+    status = infer_gguf_get_str(g, "tokenizer.ggml.model", &model, err);
+    if (status > 0)
+        status =
+            infer_fail(err, INFER_EFORMAT, "tokenizer.ggml.model is missing");
+    else if (status == 0 && is(model, "llama"))
+        status = create_spm(t, g, err);
+    else if (status == 0 && is(model, "gpt2"))
+        status = create_bpe(t, g, err);
+    else if (status == 0)
+        status = infer_fail(err, INFER_EUNSUPPORTED,
+                            "tokenizer model '%.*s' is not supported",
+                            model.len < 64 ? (int)model.len : 64, model.data);
+    if (status != 0)
+        infer_tokenizer_free(t);
+    else
+        *out = t;
+    return status;
+}
+
+int infer_tokenizer_load_spm(struct infer_tokenizer **out, const char *path,
+                             struct infer_error *err)
+{
+    struct infer_tokenizer *t = calloc(1, sizeof(*t));
+    struct infer_spm_file file;
+    char *data = NULL;
+    int status;
+
+    if (!t)
+        return infer_fail(err, INFER_ENOMEM, "out of memory for a tokenizer");
+    status = infer_spm_file_load(&t->vocab, &file, &data, path, err);
+    if (status == 0)
+        status = infer_spm_create(&t->spm, &t->vocab, &file, err);
+    free(data);
+    if (status != 0)
+        infer_tokenizer_free(t);
+    else
+        *out = t;
+    return status;
+}
+
+void infer_tokenizer_free(struct infer_tokenizer *t)
+{
+    if (!t)
+        return;
+    infer_spm_free(t->spm);
+    infer_bpe_free(t->bpe);
+    infer_vocab_release(&t->vocab);
+    free(t);
+}
+
+uint32_t infer_tokenizer_n_vocab(const struct infer_tokenizer *t)
+{
+    return t->vocab.n;
+}
+
+int32_t infer_tokenizer_bos(const struct infer_tokenizer *t)
+{
+    return t->vocab.bos;
+}
+
+int32_t infer_tokenizer_eos(const struct infer_tokenizer *t)
+{
+    return t->vocab.eos;
+}
+
+static bool in_vocab(const struct infer_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < t->vocab.n;
+}
+
+bool infer_tokenizer_is_eog(const struct infer_tokenizer *t, int32_t id)
+{
+    return in_vocab(t, id) && t->vocab.eog[id];
+}
+
+/* ---- encoding --------------------------------------------------------------
+ */
+
+static int encode_fragment(const struct infer_tokenizer *t, const char *text,
+                           struct infer_fragment f, struct infer_ids *ids,
+                           struct infer_error *err)
+{
+    if (f.id >= 0)
+        return infer_ids_push(ids, f.id);
+    /* A stretch of text follows a special token or the beginning: in both
+     * places the reference puts a space. */
+    if (t->spm)
+        return infer_spm_encode(t->spm, &t->vocab, text + f.start, f.len,
+                                t->vocab.add_space_prefix, ids, err);
+    return infer_bpe_encode(t->bpe, text + f.start, f.len, ids, err);
+}
+
+int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
+                           size_t len, bool add_special, bool parse_special,
+                           struct infer_tokens *out, struct infer_error *err)
+{
+    const struct infer_vocab *v = &t->vocab;
+    struct infer_fragment *frags = NULL;
+    struct infer_ids ids = {0};
+    size_t n = 0;
+    int status;
+
+    if (len > INFER_TOKENIZE_MAX_BYTES)
+        return infer_fail(err, INFER_ETOOLONG,
+                          "a text of %zu bytes, at most %d are allowed", len,
+                          INFER_TOKENIZE_MAX_BYTES);
+    status = infer_special_split(v, text, len, parse_special, &frags, &n, err);
+    if (status == 0 && add_special && v->add_bos)
+        status = infer_ids_push(&ids, v->bos);
+    for (size_t i = 0; i < n && status == 0; i++)
+        status = encode_fragment(t, text, frags[i], &ids, err);
+    if (status == 0 && add_special && v->add_eos)
+        status = infer_ids_push(&ids, v->eos);
+    free(frags);
+    if (status != 0) {
+        free(ids.data);
+        return status == INFER_ENOMEM
+                   ? infer_fail(err, status, "out of memory encoding %zu bytes",
+                                len)
+                   : status;
+    }
+    *out = (struct infer_tokens){.ids = ids.data, .n = ids.n};
+    return 0;
+}
+
+/* ---- decoding --------------------------------------------------------------
+ */
+
+const char *infer_tokenizer_bytes(const struct infer_tokenizer *t, int32_t id,
+                                  bool show_special, size_t *len)
+{
+    const struct infer_gguf_str *s;
+
+    if (!in_vocab(t, id))
+        return NULL;
+    s = &t->vocab.bytes[id];
+    if (show_special && (t->vocab.types[id] == INFER_TOKEN_CONTROL ||
+                         t->vocab.types[id] == INFER_TOKEN_UNKNOWN))
+        s = &t->vocab.texts.data[id];
+    *len = s->len;
+    return s->data;
+}
+
+/* The bytes a token adds; the first that adds any loses its space. */
+static const char *next_bytes(const struct infer_tokenizer *t, int32_t id,
+                              bool show_special, bool *started, size_t *len)
+{
+    const char *s = infer_tokenizer_bytes(t, id, show_special, len);
+
+    if (s && *len > 0 && !*started) {
+        *started = true;
+        if (t->vocab.add_space_prefix && *s == ' ') {
+            s++;
+            --*len;
+        }
+    }
+    return s;
+}
+
+int infer_tokenizer_decode(const struct infer_tokenizer *t, const int32_t *ids,
+                           size_t n, bool show_special, char **text,
+                           size_t *len, struct infer_error *err)
+{
+    size_t total = 0, used = 0, k = 0;
+    bool started = false;
+    char *out;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!infer_tokenizer_bytes(t, ids[i], show_special, &k))
+            return infer_fail(err, INFER_EINVAL,
+                              "token id %d is outside the vocabulary of %u",
+                              ids[i], t->vocab.n);
+        total += k;
+    }
+    out = malloc(total + 1);
+    if (!out)
+        return infer_fail(err, INFER_ENOMEM,
+                          "out of memory decoding %zu tokens", n);
+    for (size_t i = 0; i < n; i++) {
+        const char *s = next_bytes(t, ids[i], show_special, &started, &k);
+
+        memcpy(out + used, s, k);
+        used += k;
+    }
+    if (t->vocab.clean_spaces)
+        used = infer_clean_spaces(out, used);
+    out[used] = '\0';
+    *text = out;
+    *len = used;
+    return 0;
+}
+
+void infer_decoder_init(struct infer_decoder *d,
+                        const struct infer_tokenizer *t)
+{
+    *d = (struct infer_decoder){.tokenizer = t};
+}
+
+const char *infer_decoder_feed(struct infer_decoder *d, int32_t id, size_t *len)
+{
+    return next_bytes(d->tokenizer, id, false, &d->started, len);
+}
+
+/* ---- the public face --------------------------------------------------------
+ */
+
+int infer_tokenize(const struct infer_model *m, const char *text, size_t len,
+                   bool add_special, bool parse_special,
+                   struct infer_tokens *out, struct infer_error *err)
+{
+    return infer_tokenizer_encode(m->tokenizer, text, len, add_special,
+                                  parse_special, out, err);
+}
+
+void infer_tokens_release(struct infer_tokens *tokens)
+{
+    free(tokens->ids);
+    *tokens = (struct infer_tokens){0};
+}
+
+int infer_detokenize(const struct infer_model *m, const int32_t *ids, size_t n,
+                     bool show_special, char **text, size_t *len,
+                     struct infer_error *err)
+{
+    return infer_tokenizer_decode(m->tokenizer, ids, n, show_special, text, len,
+                                  err);
+}
+
+const char *infer_token_bytes(const struct infer_model *m, int32_t id,
+                              bool show_special, size_t *len)
+{
+    return infer_tokenizer_bytes(m->tokenizer, id, show_special, len);
+}
+
+bool infer_token_is_eog(const struct infer_model *m, int32_t id)
+{
+    return infer_tokenizer_is_eog(m->tokenizer, id);
+}
