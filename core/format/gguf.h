@@ -1,5 +1,5 @@
 /*
- * gguf.h - GGUF v3 model files: the one reader and writer of the format.
+ * gguf.h - GGUF model files (v3; v2 is read too): the one reader and writer of the format.
  *
  * A file is magic, version, counts, key/value metadata, tensor descriptions,
  * padding, tensor data. The reader maps it and validates all of it before the
@@ -40,8 +40,7 @@ struct infer_gguf_str {
 struct infer_gguf_array {
     enum infer_gguf_type type; /* of the elements; never ARRAY */
     uint64_t n;
-    const void *data; /* packed little-endian elements, unaligned;
-                         strings: see infer_gguf_array_str() */
+    const void *data; /* packed little-endian elements, unaligned */
     const struct infer_gguf_str *strs; /* [n] when type is STRING, else NULL */
 };
 
@@ -65,7 +64,8 @@ struct infer_gguf; /* opaque */
 int infer_gguf_open(struct infer_gguf **g, const char *path,
                     struct infer_error *err);
 
-/* The same for a file image in memory (not copied; must outlive g). */
+/* The same for a file image in memory (not copied; must outlive g; tensor data
+ * is aligned only as far as the image is). */
 int infer_gguf_open_memory(struct infer_gguf **g, const void *data, size_t size,
                            struct infer_error *err);
 void infer_gguf_close(struct infer_gguf *g);
@@ -81,7 +81,7 @@ const struct infer_gguf_tensor *infer_gguf_find(const struct infer_gguf *g,
 /*
  * Metadata by key. Each returns 0 and sets *out; 1 when the key is absent (out
  * untouched); EFORMAT when it has another type or does not fit (integers of
- * any width convert when the value fits).
+ * any width convert when the value fits; a float must be finite).
  */
 int infer_gguf_get_u32(const struct infer_gguf *g, const char *key,
                        uint32_t *out, struct infer_error *err);

@@ -68,7 +68,7 @@ size_t infer_qtype_bytes(uint32_t type, size_t n);
 
 /*
  * Values of n (whole blocks) weights: ggml's dequantize_row, bit for bit.
- *   src   [n / block] blocks   in, any alignment
+ *   src   [n / block] blocks   in, aligned to 2 bytes
  *   dst   [n]                  out
  */
 void infer_dequantize(uint32_t type, const void *src, float *dst, size_t n);
