@@ -69,16 +69,19 @@ install: all ## into PREFIX (/usr/local), below DESTDIR if set
 
 # ---- objects and programs ---------------------------------------------------
 
-$B/core/kernels/%.o: CFLAGS_ALL += -O3
-$B/core/kernels/x86_64/avx2%.o: CFLAGS_ALL += -mavx2 -mfma -mf16c
-$B/core/kernels/x86_64/avx512%.o: CFLAGS_ALL += -mavx2 -mfma -mf16c -mavx512f \
-	-mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
-$B/core/kernels/x86_64/avx512bf16%.o: CFLAGS_ALL += -mavx512bf16
+# A kernel file's name says which instructions it may use.
+AVX2     := -mavx2 -mfma -mf16c
+AVX512   := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni \
+            -mprefer-vector-width=512
+kernel = $(if $(findstring core/kernels/,$1),-O3) \
+         $(if $(findstring x86_64/avx2,$1),$(AVX2)) \
+         $(if $(findstring x86_64/avx512,$1),$(AVX512)) \
+         $(if $(findstring x86_64/avx512bf16,$1),-mavx512bf16)
 
 $B/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC   $<")
-	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call kernel,$<) -MMD -MP -c $< -o $@
 $B/%.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX  $<")
