@@ -1,0 +1,105 @@
+/*
+ * listen.c - the listening socket.
+ *
+ * Opened by us, not by MHD, because only then the port that the system chose
+ * for port 0 and the reason of a failure are known. Names are resolved here,
+ * before the loop starts.
+ */
+#include "server/listen.h"
+#include "server/config.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BACKLOG = 1024 };
+
+/* "HOST:PORT" → its parts; "[::1]:80" loses its brackets. */
+static bool split(const char *address, char *host, size_t size,
+                  const char **port)
+{
+    const char *colon = strrchr(address, ':');
+    size_t n;
+
+    if (!colon || !colon[1] ||
+        strspn(colon + 1, "0123456789") != strlen(colon + 1))
+        return false;
+    n = (size_t)(colon - address);
+    *port = colon + 1;
+    if (n >= 2 && address[0] == '[' && colon[-1] == ']') {
+        address++;
+        n -= 2;
+    }
+    if (n >= size)
+        return false;
+    memcpy(host, address, n);
+    host[n] = '\0';
+    return true;
+}
+
+static int bind_one(const struct addrinfo *a)
+{
+    const int on = 1;
+    int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                    a->ai_protocol);
+    int why;
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    why = errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+static void make_url(int fd, const char *host, char *url, size_t size)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sizeof(a);
+    unsigned port = 0;
+
+    if (getsockname(fd, (struct sockaddr *)&a, &len) == 0)
+        port = ntohs(a.ss_family == AF_INET6
+                         ? ((struct sockaddr_in6 *)&a)->sin6_port
+                         : ((struct sockaddr_in *)&a)->sin_port);
+    if (strchr(host, ':'))
+        snprintf(url, size, "http://[%s]:%u", host, port);
+    else
+        snprintf(url, size, "http://%s:%u", *host ? host : "0.0.0.0", port);
+}
+
+int listen_open(const char *address, int *fd, char *url, size_t size,
+                struct infer_error *err)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *list = NULL;
+    const char *port;
+    char host[256];
+    int rc;
+
+    if (!split(address, host, sizeof(host), &port))
+        return config_fail(err, INFER_EINVAL, "listen: '%s' is not HOST:PORT",
+                           address);
+    rc = getaddrinfo(*host ? host : NULL, port, &hints, &list);
+    if (rc)
+        return config_fail(err, INFER_EINVAL, "listen: '%s': %s", address,
+                           gai_strerror(rc));
+    *fd = -1;
+    for (const struct addrinfo *a = list; a && *fd < 0; a = a->ai_next)
+        *fd = bind_one(a);
+    rc = errno;
+    freeaddrinfo(list);
+    if (*fd < 0)
+        return config_fail(err, INFER_EIO, "cannot listen on '%s': %s", address,
+                           strerror(rc));
+    make_url(*fd, host, url, size);
+    return 0;
+}

@@ -1,0 +1,17 @@
+/* listen.h - the listening socket. */
+#ifndef SERVER_LISTEN_H
+#define SERVER_LISTEN_H
+
+#include "infer.h"
+
+/*
+ * Bind and listen on "HOST:PORT" or "[V6]:PORT"; port 0 picks a free one.
+ *
+ *   fd   out  non-blocking
+ *   url  out  [size] "http://HOST:PORT" with the real port
+ * Errors  EINVAL (not an address), EIO (in use, not allowed)
+ */
+int listen_open(const char *address, int *fd, char *url, size_t size,
+                struct infer_error *err);
+
+#endif

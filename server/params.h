@@ -1,0 +1,44 @@
+/* params.h - the fields of a request's JSON body, each of them checked. */
+#ifndef SERVER_PARAMS_H
+#define SERVER_PARAMS_H
+
+#include "server/job.h"
+#include "server/server.h"
+
+#include <cjson/cJSON.h>
+
+/* Why a request is refused. */
+struct problem {
+    unsigned status;  /* 0: it is not */
+    const char *code; /* NULL: the status's own */
+    char param[64];   /* the field, or empty */
+    char message[320];
+};
+
+/* false and *p filled: for `return problem(...)`. */
+bool problem(struct problem *p, unsigned status, const char *param,
+             const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* The body as an object; the caller deletes it. NULL: refused. */
+cJSON *params_parse(const struct buf *body, struct problem *p);
+
+/* A field, or NULL if it is absent or null. */
+const cJSON *params_field(const cJSON *root, const char *name);
+
+bool params_bool(const cJSON *root, const char *name, bool *out,
+                 struct problem *p);
+bool params_int(const cJSON *root, const char *name, int64_t lowest,
+                int64_t highest, int64_t *out, struct problem *p);
+/* Token ids below n_vocab, into memory the caller frees. */
+bool params_ids(const cJSON *list, const char *name, size_t max,
+                uint32_t n_vocab, int32_t **ids, size_t *n, struct problem *p);
+
+/* The worker that `model` names; the first without it. NULL: refused. */
+struct worker *params_model(struct server *s, const cJSON *root,
+                            struct problem *p);
+
+/* Everything of /v1/generate, or (openai) of /v1/completions, into job->gen. */
+bool params_generate(const struct config *c, const cJSON *root, bool openai,
+                     struct job *job, struct problem *p);
+
+#endif

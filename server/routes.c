@@ -1,0 +1,74 @@
+/* routes.c - the table of routes, and what those with a body have in common. */
+#include "server/routes.h"
+#include "server/admit.h"
+#include "server/http.h"
+#include "server/reply.h"
+
+const struct route routes[N_ROUTES] = {
+    [ROUTE_GENERATE] = {"/v1/generate", true, false, route_generate},
+    [ROUTE_COMPLETIONS] = {"/v1/completions", true, false, route_completions},
+    [ROUTE_MODELS] = {"/v1/models", false, false, route_models},
+    [ROUTE_MODEL] = {"/v1/models/", false, false, route_model},
+    [ROUTE_TOKENIZE] = {"/v1/tokenize", true, false, route_tokenize},
+    [ROUTE_DETOKENIZE] = {"/v1/detokenize", true, false, route_detokenize},
+    [ROUTE_HEALTHZ] = {"/healthz", false, true, route_healthz},
+    [ROUTE_READYZ] = {"/readyz", false, true, route_readyz},
+    [ROUTE_METRICS] = {"/metrics", false, true, route_metrics},
+    [ROUTE_OPENAPI] = {"/openapi.yaml", false, true, route_openapi},
+    [ROUTE_INDEX] = {"/", false, true, route_index},
+    [ROUTE_NONE] = {"other", false, true, NULL},
+};
+
+void route_refuse(struct request *r, const struct problem *p)
+{
+    const char *param = *p->param ? p->param : NULL;
+
+    if (p->status == 503)
+        reply_retry(r, p->status, p->code, 1, "%s", p->message);
+    else
+        reply_error(r, p->status, param, p->code, "%s", p->message);
+}
+
+bool route_begin(struct request *r, enum job_kind kind, cJSON **root,
+                 struct job **job)
+{
+    struct problem p = {0};
+    struct worker *w = NULL;
+    bool ready;
+
+    *job = NULL;
+    *root = params_parse(&r->body, &p);
+    if (*root)
+        w = params_model(r->srv, *root, &p);
+    if (!w) {
+        route_refuse(r, &p);
+        return false;
+    }
+    r->model = w->config->name;
+    if (!key_allows_model(r->key, r->model)) {
+        r->srv->metrics.refused[REFUSED_KEY]++;
+        reply_error(r, 403, "model", NULL,
+                    "this key may not use the model '%s'", r->model);
+        return false;
+    }
+    ready = admit_ready(r, w);
+    if (ready)
+        *job = job_create(kind, w);
+    if (ready && !*job)
+        reply_retry(r, 503, NULL, 1, "out of memory");
+    if (*job) {
+        (*job)->arrived_ns = r->start_ns;
+        (*job)->deadline_ns =
+            r->start_ns +
+            (uint64_t)r->srv->config->request_timeout_ms * 1000000;
+    }
+    return *job != NULL;
+}
+
+void route_submit(struct request *r, struct job *job)
+{
+    if (admit_job(r, job))
+        request_wait(r, job);
+    else
+        job_free(job);
+}

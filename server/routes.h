@@ -1,0 +1,28 @@
+/* routes.h - what each route does once its request has been read. */
+#ifndef SERVER_ROUTES_H
+#define SERVER_ROUTES_H
+
+#include "server/params.h"
+#include "server/server.h"
+
+void route_generate(struct request *r);
+void route_completions(struct request *r);
+void route_models(struct request *r);
+void route_model(struct request *r);
+void route_tokenize(struct request *r);
+void route_detokenize(struct request *r);
+void route_healthz(struct request *r);
+void route_readyz(struct request *r);
+void route_metrics(struct request *r);
+void route_openapi(struct request *r);
+void route_index(struct request *r);
+
+/* Common to the routes with a body: parse, find the model, make a job of this
+ * kind. false: answered. The caller deletes *root in any case. */
+bool route_begin(struct request *r, enum job_kind kind, cJSON **root,
+                 struct job **job);
+void route_refuse(struct request *r, const struct problem *p);
+/* Hand over, or answer why not. Takes over job. */
+void route_submit(struct request *r, struct job *job);
+
+#endif

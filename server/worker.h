@@ -1,0 +1,69 @@
+/*
+ * worker.h - a thread per model: owns the engine, its KV cache and its batch.
+ */
+#ifndef SERVER_WORKER_H
+#define SERVER_WORKER_H
+
+#include "server/config.h"
+#include "server/histogram.h"
+#include "server/job.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <uv.h>
+
+/* Copies of the engine's figures, for whoever scrapes. */
+struct worker_stats {
+    _Atomic uint32_t running, waiting, kv_used, kv_total;
+    _Atomic uint64_t prompt_tokens, cached_tokens, generated_tokens, preempted;
+    struct histogram step_seconds, step_rows;
+    struct histogram ttft, inter_token, queue; /* seconds */
+};
+
+struct worker {
+    /* set before the thread starts */
+    const struct model_config *config;
+    const struct config *server;
+    struct infer_team *team;
+    unsigned cpu;
+    uv_async_t *wake; /* tells the loop that the outbox has something */
+    struct inbox *outbox;
+
+    pthread_t thread;
+    bool started;
+    struct inbox mailbox;
+    sem_t work; /* posted after each push, and to stop */
+    _Atomic bool stopping;
+    _Atomic bool finished;          /* the thread is about to end */
+    _Atomic uint64_t beat_ns;       /* last sign of life */
+    _Atomic int64_t waiting_tokens; /* prompt tokens before their first step */
+    struct worker_stats stats;
+
+    /* the loop's own */
+    bool ready;
+    const struct infer_model_info *info; /* from CHUNK_LOADED on */
+    struct infer_model *model;
+    uint32_t n_ctx;
+    uint64_t engine_bytes;
+    int64_t created;      /* Unix seconds */
+    uint32_t n_sequences; /* admitted, not finished */
+    uint32_t n_jobs;
+    double finished_per_s; /* measured, 0: not yet */
+    uint64_t window_ns;
+    uint32_t window_count;
+
+    /* the thread's own */
+    struct infer_engine *engine;
+    struct job *intake, *intake_last; /* taken from the mailbox, in order */
+    struct chunk *out, *out_last;     /* made in this step */
+};
+
+int worker_start(struct worker *w, struct infer_error *err);
+/* Loop: hand over a job. */
+void worker_submit(struct worker *w, struct job *job);
+/* Loop: let the thread end; unfinished jobs come back cancelled. */
+void worker_stop(struct worker *w);
+/* After the thread has ended (waits for it). */
+void worker_release(struct worker *w);
+
+#endif
