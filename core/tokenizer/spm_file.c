@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_FILE = 64 << 20 };
 
@@ -254,25 +255,24 @@ static int read_file(const char *path, char **data, size_t *size,
 {
     FILE *f = fopen(path, "rb");
     char *buffer = NULL;
-    int status = INFER_EIO;
-    long end;
+    struct stat st;
+    int status;
 
-    if (!f || fseek(f, 0, SEEK_END) != 0 || (end = ftell(f)) < 0 ||
-        fseek(f, 0, SEEK_SET) != 0) {
-        infer_fail(err, status, "cannot read: %s", strerror(errno));
+    if (!f || fstat(fileno(f), &st) != 0) {
+        status = infer_fail(err, INFER_EIO, "%s", strerror(errno));
         goto out;
     }
-    if (end > MAX_FILE) {
-        status = infer_fail(err, INFER_EFORMAT,
-                            "%ld bytes, at most %d are allowed", end, MAX_FILE);
+    if (!S_ISREG(st.st_mode) || st.st_size > MAX_FILE) {
+        status = infer_fail(err, INFER_EIO, "not a file of at most %d bytes",
+                            MAX_FILE);
         goto out;
     }
-    *size = (size_t)end;
+    *size = (size_t)st.st_size;
     buffer = malloc(*size + 1);
     if (!buffer)
         status = infer_fail(err, INFER_ENOMEM, "out of memory reading it");
     else if (fread(buffer, 1, *size, f) != *size)
-        infer_fail(err, status, "cannot read: %s", strerror(errno));
+        status = infer_fail(err, INFER_EIO, "it ends early");
     else
         status = 0;
 out:
@@ -288,17 +288,13 @@ out:
 int infer_spm_file_load(struct infer_vocab *v, struct infer_spm_file *file,
                         char **data, const char *path, struct infer_error *err)
 {
-    struct infer_error why = {0};
     size_t size = 0;
     int status;
 
     v->family = INFER_FAMILY_SPM;
-    status = read_file(path, data, &size, &why);
-    if (status == 0) {
-        *file = (struct infer_spm_file){.data = *data, .size = size};
-        status = parse(v, file, &why);
-    }
-    return status == 0 ? 0
-                       : infer_fail(err, status, "cannot load '%s': %s", path,
-                                    why.text);
+    status = read_file(path, data, &size, err);
+    if (status != 0)
+        return status;
+    *file = (struct infer_spm_file){.data = *data, .size = size};
+    return parse(v, file, err);
 }

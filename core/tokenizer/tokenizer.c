@@ -100,21 +100,23 @@ int infer_tokenizer_load_spm(struct infer_tokenizer **out, const char *path,
                              struct infer_error *err)
 {
     struct infer_tokenizer *t = calloc(1, sizeof(*t));
+    struct infer_error why = {0};
     struct infer_spm_file file;
     char *data = NULL;
     int status;
 
     if (!t)
         return infer_fail(err, INFER_ENOMEM, "out of memory for a tokenizer");
-    status = infer_spm_file_load(&t->vocab, &file, &data, path, err);
+    status = infer_spm_file_load(&t->vocab, &file, &data, path, &why);
     if (status == 0)
-        status = infer_spm_create(&t->spm, &t->vocab, &file, err);
+        status = infer_spm_create(&t->spm, &t->vocab, &file, &why);
     free(data);
-    if (status != 0)
+    if (status != 0) {
         infer_tokenizer_free(t);
-    else
-        *out = t;
-    return status;
+        return infer_fail(err, status, "cannot load '%s': %s", path, why.text);
+    }
+    *out = t;
+    return 0;
 }
 
 void infer_tokenizer_free(struct infer_tokenizer *t)
