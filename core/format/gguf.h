@@ -1,5 +1,5 @@
 /*
- * gguf.h - GGUF model files (v3; v2 is read too): the one reader and writer of the format.
+ * gguf.h - GGUF model files: the one reader (v2, v3) and writer (v3).
  *
  * A file is magic, version, counts, key/value metadata, tensor descriptions,
  * padding, tensor data. The reader maps it and validates all of it before the

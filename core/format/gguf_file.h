@@ -46,6 +46,10 @@ struct infer_gguf {
 /* Fill keys and tensors from data. On failure g is left half-built. */
 int infer_gguf_parse(struct infer_gguf *g, struct infer_error *err);
 
+/* Set t->bytes from its type and shape. Returns what is wrong with them, to
+ * follow the tensor's name; NULL: nothing. */
+const char *infer_gguf_measure(struct infer_gguf_tensor *t);
+
 /* Bytes of one value of a fixed-width type; 0 for STRING and ARRAY. */
 size_t infer_gguf_type_bytes(enum infer_gguf_type type);
 

@@ -237,35 +237,40 @@ static int read_key(struct cursor *c, struct infer_gguf_str *key, size_t i)
 
 /* ---- tensors ------------------------------------------------------------- */
 
-/* The sizes that follow from a tensor's shape and type. */
-static int measure(struct cursor *c, const char *name,
-                   struct infer_gguf_tensor *t)
+const char *infer_gguf_measure(struct infer_gguf_tensor *t)
 {
     const struct infer_qtype_info *info = infer_qtype_info(t->type);
     uint64_t n = 1;
 
     if (!info)
-        return fail(c, INFER_EUNSUPPORTED,
-                    "tensor '%s' has type %u, which is not supported", name,
-                    t->type);
+        return "has a type that is not supported";
+    if (t->n_dims < 1 || t->n_dims > INFER_GGUF_MAX_DIMS)
+        return "does not have 1 to 4 dimensions";
     for (uint32_t i = 0; i < t->n_dims; i++) {
         if (t->dims[i] == 0)
-            return fail(c, INFER_EFORMAT, "tensor '%s' has an empty dimension",
-                        name);
+            return "has an empty dimension";
         if (__builtin_mul_overflow(n, t->dims[i], &n))
-            return fail(c, INFER_EFORMAT,
-                        "the dimensions of tensor '%s' overflow", name);
+            return "has dimensions whose product overflows";
     }
     if (t->dims[0] % info->block)
-        return fail(c, INFER_EFORMAT,
-                    "tensor '%s' has rows of %llu values, not whole %s blocks "
-                    "of %u",
-                    name, (unsigned long long)t->dims[0], info->name,
-                    info->block);
+        return "has rows that are not whole blocks of its type";
     if (__builtin_mul_overflow(n / info->block, info->block_bytes, &t->bytes))
-        return fail(c, INFER_EFORMAT, "the dimensions of tensor '%s' overflow",
-                    name);
-    return 0;
+        return "has dimensions whose product overflows";
+    return NULL;
+}
+
+static int check_tensor(struct cursor *c, const char *name,
+                        struct infer_gguf_tensor *t)
+{
+    const struct infer_qtype_info *info = infer_qtype_info(t->type);
+    const char *wrong = infer_gguf_measure(t);
+
+    if (!wrong)
+        return 0;
+    return fail(c, info ? INFER_EFORMAT : INFER_EUNSUPPORTED,
+                "tensor '%s' %s (type %u %s, rows of %llu)", name, wrong,
+                t->type, info ? info->name : "unknown",
+                (unsigned long long)t->dims[0]);
 }
 
 static int read_tensor(struct cursor *c, struct claim *claim, size_t i)
@@ -298,7 +303,7 @@ static int read_tensor(struct cursor *c, struct claim *claim, size_t i)
         !take(c, &t->type, sizeof(t->type)) ||
         !take(c, &claim->offset, sizeof(claim->offset)))
         goto ends;
-    return measure(c, name, t);
+    return check_tensor(c, name, t);
 
 ends:
     return fail(c, INFER_EFORMAT,
