@@ -214,8 +214,10 @@ void generation_done(struct request *r, const struct job *job,
                      const struct chunk *c)
 {
     totals(r, job);
-    if (r->stream.ended || r->response)
-        return; /* given up before */
+    /* given up before; but a stream's response may still wait for MHD when
+     * all its chunks come at once */
+    if (r->stream.ended || (r->response && !r->stream.started))
+        return;
     if (c->error.status && !r->stream.started)
         reply_engine_error(r, &c->error, c->param);
     else if (c->error.status)
