@@ -33,6 +33,7 @@ extern "C" {
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -207,7 +208,7 @@ struct Encoder {
         if (!spm->bytes)
             return RunWithUnknown(text);
         if (!spm->processor.Encode(text, &ids).ok())
-            throw std::bad_alloc();
+            throw std::invalid_argument("text");
         for (const int id : ids)
             Push(id);
     }

@@ -212,6 +212,7 @@ const char *infer_tokenizer_bytes(const struct infer_tokenizer *t, int32_t id,
 {
     const struct infer_gguf_str *s;
 
+    *len = 0;
     if (!in_vocab(t, id))
         return NULL;
     s = &t->vocab.bytes[id];

@@ -55,15 +55,20 @@ const char *infer_tokenizer_bytes(const struct infer_tokenizer *t, int32_t id,
  * Streaming decode: feed ids one at a time, get the bytes each adds to the
  * text; the concatenation equals infer_tokenizer_decode() of all ids (so the
  * first SentencePiece word loses its leading space when the file says so, and
- * only then). Bytes may end inside a UTF-8 character: infer_utf8_complete().
+ * only then). One thing the stream leaves out: vocabularies of the gpt-2 kind
+ * are decoded as a whole with a clean-up (" ." becomes ".", as the reference
+ * does), which would change text already sent and spoil code; their stream is
+ * the plain bytes, as the reference's own token by token output.
+ * Bytes may end inside a UTF-8 character: infer_utf8_complete().
  */
 struct infer_decoder {
     const struct infer_tokenizer *tokenizer;
-    bool started; /* something was emitted */
+    bool started; /* a token that stands for something was fed */
 };
 
 void infer_decoder_init(struct infer_decoder *d,
                         const struct infer_tokenizer *t);
+/* Borrowed from the tokenizer. NULL: an id outside the vocabulary. */
 const char *infer_decoder_feed(struct infer_decoder *d, int32_t id,
                                size_t *len);
 

@@ -199,24 +199,21 @@ static int set_bytes(struct infer_vocab *v, struct infer_error *err)
     return 0;
 }
 
-/* The token of each single byte, for text that no piece covers. */
+/* The token of each single byte, for text that no SentencePiece piece covers.
+ */
 static void set_byte_ids(struct infer_vocab *v)
 {
-    for (int byte = 0; byte < 256; byte++) {
+    for (unsigned byte = 0; byte < 256; byte++) {
         char name[8];
         const char raw = (char)byte;
-        size_t len;
+        int32_t *id = &v->byte_ids[byte];
 
-        if (v->family == INFER_FAMILY_SPM)
-            len = (size_t)snprintf(name, sizeof(name), "<0x%02X>",
-                                   (unsigned)byte);
-        else
-            len = infer_bpe_char(name, (unsigned char)byte);
-        v->byte_ids[byte] = infer_strs_find(&v->texts, name, len);
-        if (v->byte_ids[byte] < 0 && v->family == INFER_FAMILY_SPM)
-            v->byte_ids[byte] = infer_strs_find(&v->texts, &raw, 1);
-        if (v->byte_ids[byte] < 0)
-            v->byte_ids[byte] = v->unk;
+        snprintf(name, sizeof(name), "<0x%02X>", byte);
+        *id = infer_strs_find(&v->texts, name, 6);
+        if (*id < 0)
+            *id = infer_strs_find(&v->texts, &raw, 1);
+        if (*id < 0)
+            *id = v->unk;
     }
 }
 
@@ -240,7 +237,8 @@ int infer_vocab_finish(struct infer_vocab *v, struct infer_error *err)
 
     if (status != 0)
         return status;
-    set_byte_ids(v);
+    if (v->family == INFER_FAMILY_SPM)
+        set_byte_ids(v);
     set_eog(v);
     if (infer_specials_init(&v->user, v, true) != 0 ||
         infer_specials_init(&v->specials, v, false) != 0)

@@ -71,7 +71,7 @@ struct infer_vocab {
     struct infer_gguf_str *bytes; /* [n] what each adds to a text */
     char *text_arena, *byte_arena;
     int32_t bos, eos, unk; /* -1: none */
-    int32_t byte_ids[256]; /* token of a lone byte; -1: none */
+    int32_t byte_ids[256]; /* SPM: token of a lone byte; -1: none */
     bool add_bos, add_eos;
     bool add_space_prefix; /* and its removal by decode */
     bool clean_spaces;     /* decode drops the space in " ." and the like */
