@@ -46,6 +46,10 @@ struct infer_gguf {
 /* Fill keys and tensors from data. On failure g is left half-built. */
 int infer_gguf_parse(struct infer_gguf *g, struct infer_error *err);
 
+/* Names end up in logs and in C strings: 1 to max bytes, no control characters,
+ * no NUL. */
+bool infer_gguf_name_ok(struct infer_gguf_str s, size_t max);
+
 /* Set t->bytes from its type and shape. Returns what is wrong with them, to
  * follow the tensor's name; NULL: nothing. */
 const char *infer_gguf_measure(struct infer_gguf_tensor *t);

@@ -67,17 +67,6 @@ fail(const struct cursor *c, int status, const char *fmt, ...)
                       text);
 }
 
-/* A name from the file, made fit for a message. */
-static const char *show(char out[SHOWN + 1], struct infer_gguf_str s)
-{
-    const size_t n = s.len < SHOWN ? (size_t)s.len : SHOWN;
-
-    for (size_t i = 0; i < n; i++)
-        out[i] = s.data[i] >= ' ' && s.data[i] <= '~' ? s.data[i] : '?';
-    out[n] = '\0';
-    return out;
-}
-
 /* ---- cursor -------------------------------------------------------------- */
 
 static size_t left(const struct cursor *c)
@@ -119,9 +108,25 @@ static bool take_str(struct cursor *c, struct infer_gguf_str *s)
     return skip(c, len);
 }
 
-static bool name_ok(struct infer_gguf_str s, size_t max)
+bool infer_gguf_name_ok(struct infer_gguf_str s, size_t max)
 {
-    return s.len > 0 && s.len <= max && !memchr(s.data, 0, (size_t)s.len);
+    if (s.len == 0 || s.len > max)
+        return false;
+    for (uint64_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.data[i] < ' ' || s.data[i] == 0x7f)
+            return false;
+    return true;
+}
+
+/* A name from the file, made fit for a message. */
+static const char *show(char out[SHOWN + 1], struct infer_gguf_str s)
+{
+    const size_t n = s.len < SHOWN ? (size_t)s.len : SHOWN;
+
+    for (size_t i = 0; i < n; i++)
+        out[i] = s.data[i] >= ' ' && s.data[i] <= '~' ? s.data[i] : '?';
+    out[n] = '\0';
+    return out;
 }
 
 /* ---- keys ---------------------------------------------------------------- */
@@ -220,7 +225,7 @@ static int read_key(struct cursor *c, struct infer_gguf_str *key, size_t i)
     if (!take_str(c, key))
         return fail(c, INFER_EFORMAT,
                     "the file ends inside the name of key %zu", i);
-    if (!name_ok(*key, INFER_GGUF_MAX_KEY))
+    if (!infer_gguf_name_ok(*key, INFER_GGUF_MAX_KEY))
         return fail(c, INFER_EFORMAT,
                     "key %zu has an empty, overlong or broken name", i);
     status = infer_names_add(&c->g->key_index, key->data, (size_t)key->len,
@@ -282,7 +287,7 @@ static int read_tensor(struct cursor *c, struct claim *claim, size_t i)
     if (!take_str(c, &claim->name))
         return fail(c, INFER_EFORMAT,
                     "the file ends inside the name of tensor %zu", i);
-    if (!name_ok(claim->name, INFER_GGUF_MAX_NAME))
+    if (!infer_gguf_name_ok(claim->name, INFER_GGUF_MAX_NAME))
         return fail(c, INFER_EFORMAT,
                     "tensor %zu has an empty, overlong or broken name", i);
     show(name, claim->name);
@@ -338,6 +343,16 @@ static int by_data(const void *a, const void *b)
     return (p > q) - (p < q);
 }
 
+static int overlap(struct cursor *c, const struct infer_gguf_tensor *a,
+                   const struct infer_gguf_tensor *b)
+{
+    char x[SHOWN + 1], y[SHOWN + 1];
+
+    return fail(c, INFER_EFORMAT, "the data of tensors '%s' and '%s' overlaps",
+                show(x, (struct infer_gguf_str){a->name, strlen(a->name)}),
+                show(y, (struct infer_gguf_str){b->name, strlen(b->name)}));
+}
+
 static int check_overlap(struct cursor *c)
 {
     const size_t n = c->g->n_tensors;
@@ -353,9 +368,7 @@ static int check_overlap(struct cursor *c)
         const struct infer_gguf_tensor *a = sorted[i - 1], *b = sorted[i];
 
         if ((uintptr_t)b->data - (uintptr_t)a->data < a->bytes)
-            status = fail(c, INFER_EFORMAT,
-                          "the data of tensors '%.60s' and '%.60s' overlaps",
-                          a->name, b->name);
+            status = overlap(c, a, b);
     }
     free(sorted);
     return status;

@@ -100,11 +100,12 @@ static const char *hold(struct infer_gguf_writer *w, struct infer_names *index,
 
     if (w->failed.status)
         return NULL;
-    if (len == 0 || len > max || index->n >= INFER_GGUF_MAX_COUNT) {
-        stick(w, name,
-              len == 0    ? "is no name"
-              : len > max ? "is too long a name"
-                          : "is one name too many");
+    if (!infer_gguf_name_ok((struct infer_gguf_str){name, len}, max)) {
+        stick(w, name, "cannot be a name");
+        return NULL;
+    }
+    if (index->n >= INFER_GGUF_MAX_COUNT) {
+        stick(w, name, "is one name too many");
         return NULL;
     }
     h = malloc(sizeof(*h) + len + 1);

@@ -18,6 +18,19 @@ static void set_scale(struct infer_unpacked *o, int zero, float scale,
     o->min[0] = o->min[1] = min;
 }
 
+/* Scales of a K block's part; sub_scale and sub_min are set. */
+static void set_k_scales(struct infer_unpacked *o, int zero, uint16_t d,
+                         uint16_t dmin)
+{
+    o->zero = zero;
+    o->d = d;
+    o->dmin = dmin;
+    for (int h = 0; h < 2; h++) {
+        o->scale[h] = infer_f16_to_f32(d) * (float)o->sub_scale[h];
+        o->min[h] = -(infer_f16_to_f32(dmin) * (float)o->sub_min[h]);
+    }
+}
+
 static void nibbles(uint8_t u[32], const uint8_t *qs)
 {
     for (int i = 0; i < 16; i++) {
@@ -90,15 +103,14 @@ static void unpack_q2_k(const struct infer_block_q2_k *b, int j,
                         struct infer_unpacked *o)
 {
     const uint8_t *qs = b->qs + j / 4 * 32;
-    const float d = infer_f16_to_f32(b->d), dmin = infer_f16_to_f32(b->dmin);
 
     for (int i = 0; i < 32; i++)
         o->u[i] = (qs[i] >> (2 * (j % 4))) & 3;
-    o->zero = 0;
     for (int h = 0; h < 2; h++) {
-        o->scale[h] = d * (float)(b->scales[2 * j + h] & 15);
-        o->min[h] = -(dmin * (float)(b->scales[2 * j + h] >> 4));
+        o->sub_scale[h] = b->scales[2 * j + h] & 15;
+        o->sub_min[h] = b->scales[2 * j + h] >> 4;
     }
+    set_k_scales(o, 0, b->d, b->dmin);
 }
 
 /* Scale i of 16: low 4 bits in byte i % 8, high 2 bits in byte 8 + i % 4. */
@@ -113,7 +125,6 @@ static void unpack_q3_k(const struct infer_block_q3_k *b, int j,
                         struct infer_unpacked *o)
 {
     const uint8_t *qs = b->qs + j / 4 * 32;
-    const float d = infer_f16_to_f32(b->d);
 
     for (int i = 0; i < 32; i++) {
         const int low = (qs[i] >> (2 * (j % 4))) & 3;
@@ -121,11 +132,11 @@ static void unpack_q3_k(const struct infer_block_q3_k *b, int j,
 
         o->u[i] = (uint8_t)(128 + low - (high ? 0 : 4));
     }
-    o->zero = 128;
     for (int h = 0; h < 2; h++) {
-        o->scale[h] = d * (float)q3_k_scale(b->scales, 2 * j + h);
-        o->min[h] = 0.0f;
+        o->sub_scale[h] = (int8_t)q3_k_scale(b->scales, 2 * j + h);
+        o->sub_min[h] = 0;
     }
+    set_k_scales(o, 128, b->d, 0);
 }
 
 static void k_scale(struct infer_unpacked *o, uint16_t d, uint16_t dmin,
@@ -134,8 +145,9 @@ static void k_scale(struct infer_unpacked *o, uint16_t d, uint16_t dmin,
     uint8_t scale, min;
 
     infer_k_scale_min(scales, j, &scale, &min);
-    set_scale(o, 0, infer_f16_to_f32(d) * (float)scale,
-              -(infer_f16_to_f32(dmin) * (float)min));
+    o->sub_scale[0] = o->sub_scale[1] = (int8_t)scale;
+    o->sub_min[0] = o->sub_min[1] = min;
+    set_k_scales(o, 0, d, dmin);
 }
 
 static void unpack_q4_k(const struct infer_block_q4_k *b, int j,
@@ -166,7 +178,6 @@ static void unpack_q6_k(const struct infer_block_q6_k *b, int j,
 {
     const uint8_t *ql = b->ql + j / 4 * 64 + j % 2 * 32;
     const uint8_t *qh = b->qh + j / 4 * 32;
-    const float d = infer_f16_to_f32(b->d);
 
     for (int i = 0; i < 32; i++) {
         const int low = j % 4 < 2 ? ql[i] & 15 : ql[i] >> 4;
@@ -174,11 +185,11 @@ static void unpack_q6_k(const struct infer_block_q6_k *b, int j,
 
         o->u[i] = (uint8_t)(128 - 32 + (low | high << 4));
     }
-    o->zero = 128;
     for (int h = 0; h < 2; h++) {
-        o->scale[h] = d * (float)b->scales[2 * j + h];
-        o->min[h] = 0.0f;
+        o->sub_scale[h] = b->scales[2 * j + h];
+        o->sub_min[h] = 0;
     }
+    set_k_scales(o, 128, b->d, 0);
 }
 
 void infer_unpack32(uint32_t type, const void *row, size_t i,

@@ -15,6 +15,11 @@ struct infer_unpacked {
     int zero;       /* 0, 8 or 128 */
     float scale[2]; /* of the first and the second 16 */
     float min[2];
+    /* K formats: scale = d * sub_scale and min = -dmin * sub_min, with the
+     * halves d and dmin shared by 256 weights */
+    uint16_t d, dmin;
+    int8_t sub_scale[2];
+    uint8_t sub_min[2];
 };
 
 /* Weights 32 i .. 32 i + 31 of a row of blocks of a quantized type. */

@@ -12,14 +12,20 @@
  * 1 (f16, f32) inputs k of all 16 rows, and one load serves any number of
  * tokens. A panel is one stream of quants followed by one of scales:
  *
- *   I8    quants [K/4][16][4] u8   scales [K/b][16] f16   (mins [K/b][16] f16)
- *   I4    quants [K/32][4][16][4] u8: low nibbles hold k = 4j + i, j < 4, high
- *         nibbles k = 16 + 4j + i        scales and mins as above
- *   BF16  [K/2][16][2]      F16  [K][16]      F32  [K][16]
+ *   8 bits  quants [K/4][16][4] u8
+ *   4 bits  quants [K/32][4][16][4] u8: low nibbles hold k = 4j + i, j < 4,
+ *           high nibbles k = 16 + 4j + i
+ *   BF16    [K/2][16][2]      F16  [K][16]      F32  [K][16]
  *
- * A weight is scale * (u - zero) or, with mins, scale * u + min. Activations
- * are int8 with one f32 scale per 32: the signed operand of vpdpbusd; their
- * sums, kept beside them, undo the zero point exactly.
+ *   scales of 32      [K/32][16] f16, then minima [K/32][16] f16
+ *   scales of K types per 256 inputs: d [16] f16, dmin [16] f16, then for each
+ *                     sub-block (32 or 16 inputs) scales [16] i8, then for each
+ *                     minima [16] u8; dmin and minima only where there are any
+ *
+ * A weight is scale * (u - zero), or with minima scale * u + min, where in K
+ * types scale = d * i8 and min = -dmin * u8. Activations are int8 with one f32
+ * scale per 32 (256 for K types): the signed operand of vpdpbusd; their sums,
+ * kept beside them, undo the zero point exactly.
  */
 #ifndef INFER_KERNELS_H
 #define INFER_KERNELS_H
@@ -28,7 +34,8 @@
 
 enum {
     INFER_PANEL = 16,      /* rows of one panel */
-    INFER_ACT_BLOCK = 32,  /* int8 activations per scale */
+    INFER_ACT_BLOCK = 32,  /* int8 activations of a block */
+    INFER_K_BLOCK = 256,   /* inputs that share d and dmin in K types */
     INFER_KV_BLOCK = 16,   /* tokens of one KV cache block */
     INFER_ATTN_CHUNK = 64, /* keys per softmax step; fixes the order of sums */
     INFER_MAX_HEAD = 256   /* widest head */
@@ -38,12 +45,14 @@ enum infer_pack {
     INFER_PACK_F32,
     INFER_PACK_F16,
     INFER_PACK_BF16,
-    INFER_PACK_I8,        /* u8 - 128, scale per 32: Q8_0, Q5_0, IQ4_NL */
-    INFER_PACK_I8_MIN,    /* u8 <= 127, min, scale per 32: Q5_1, Q5_K */
-    INFER_PACK_I8_16,     /* u8 - 128, scale per 16: Q6_K, Q3_K */
-    INFER_PACK_I8_MIN_16, /* u8 <= 127, min, scale per 16: Q2_K */
-    INFER_PACK_I4,        /* u4 - 8, scale per 32: Q4_0 */
-    INFER_PACK_I4_MIN,    /* u4 + min, scale per 32: Q4_1, Q4_K */
+    INFER_PACK_I8,        /* u8 - 128: Q8_0, Q5_0, IQ4_NL */
+    INFER_PACK_I8_MIN,    /* u8 <= 127, min: Q5_1 */
+    INFER_PACK_I4,        /* u4 - 8: Q4_0 */
+    INFER_PACK_I4_MIN,    /* u4, min: Q4_1 */
+    INFER_PACK_I4_K,      /* u4, min, K scales of 32: Q4_K */
+    INFER_PACK_I8_K,      /* u8 <= 127, min, K scales of 32: Q5_K */
+    INFER_PACK_I8_K16,    /* u8 - 128, K scales of 16: Q6_K, Q3_K */
+    INFER_PACK_I8_K16MIN, /* u8 <= 127, min, K scales of 16: Q2_K */
     INFER_PACK_COUNT
 };
 
@@ -56,7 +65,13 @@ struct infer_packed {
 };
 
 /* Activation forms a packed kind multiplies with. */
-enum infer_act_kind { INFER_ACT_F32, INFER_ACT_BF16, INFER_ACT_I8 };
+enum infer_act_kind {
+    INFER_ACT_F32,
+    INFER_ACT_BF16,
+    INFER_ACT_I8,  /* blocks with scales of their own, as ggml's Q8_0, Q8_1 */
+    INFER_ACT_I8K, /* 8 blocks of one scale, as Q8_K: what K types multiply */
+    INFER_ACT_COUNT
+};
 
 /* 32 int8 activations: x = scale * q. One stream, so that a row is a pointer.
  */
@@ -64,7 +79,7 @@ struct infer_act_block {
     int8_t q[INFER_ACT_BLOCK]; /* -127..127 */
     float scale;
     int32_t zero;   /* -128 * sum of q: undoes the weights' u8 offset */
-    float wsum;     /* scale * sum of q: what a weight minimum multiplies */
+    float wsum;     /* scale * sum of q (I8: a half): the factor of minima */
     int16_t sum[2]; /* of the first and second 16 q */
 };
 
@@ -124,9 +139,14 @@ struct infer_kernels {
 
     infer_gemm_fn *gemm[INFER_PACK_COUNT];
 
-    /* y[k / 32] = blocks of x[k], k % 32 == 0. scale = max|x| / 127,
-     * q = x * (127 / max|x|), rounded half to even; all zero: scale 0. */
+    /* y[k / 32] = blocks of x[k], k % 32 == 0, as ggml's Q8_0: s = max|x| / 127,
+     * q = x * (1 / s) rounded half to even, scale = s rounded to a half; wsum
+     * as Q8_1: s * sum rounded to a half. Agreeing with the reference here is
+     * what makes greedy text agree. */
     void (*quantize_act)(struct infer_act_block *y, const float *x, size_t k);
+    /* The same with one s for 256 inputs, as Q8_K, and no halves; k % 256 == 0:
+     * r = 127 / max|x|, q = x * r, scale = 1 / r, wsum = scale * sum. */
+    void (*quantize_act_k)(struct infer_act_block *y, const float *x, size_t k);
     void (*to_bf16)(uint16_t *y, const float *x, size_t n);
 
     /* y[n] = x / sqrt(mean(x^2) + eps) * w.  In place allowed. */
@@ -158,9 +178,10 @@ struct infer_kernels {
 /* Floats of scratch that attention of head width d needs. */
 size_t infer_attn_scratch(uint32_t d);
 
-/* Parts of a panel: where the scales and the minima begin, and its size. */
+/* Parts of a panel: where the scales and the minima (of 32) begin, the bytes
+ * of scales per 256 inputs (K types; else 0), and its size. */
 struct infer_panel_layout {
-    size_t scales, mins, bytes;
+    size_t scales, mins, k_bytes, bytes;
 };
 
 struct infer_panel_layout infer_pack_layout(enum infer_pack kind, size_t k);
@@ -168,12 +189,13 @@ struct infer_panel_layout infer_pack_layout(enum infer_pack kind, size_t k);
 /* Best variants among cpu (already cut to what the machine has); 0: scalar. */
 void infer_kernels_init(struct infer_kernels *k, unsigned cpu);
 
-/* Bits, inputs per scale (0: float) and whether minima exist. */
+/* Bits, inputs per scale (0: float), whether minima exist, whether the scales
+ * are those of a K type. */
 struct infer_pack_info {
     const char *name;
     enum infer_act_kind act;
     uint8_t bits, block;
-    bool mins;
+    bool mins, k;
 };
 
 extern const struct infer_pack_info infer_pack_info[INFER_PACK_COUNT];

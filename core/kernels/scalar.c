@@ -8,28 +8,56 @@
 
 #include "core/base/half.h"
 
+#include <float.h>
 #include <math.h>
+
+static float max_abs(const float *x, size_t n)
+{
+    float max = 0.0f;
+
+    for (size_t i = 0; i < n; i++)
+        max = fmaxf(max, fabsf(x[i]));
+    return max;
+}
+
+/* q, zero and sums of 32 values times inv; returns the whole sum. */
+static float quantize_block(struct infer_act_block *y, const float *x,
+                            float inv)
+{
+    int32_t sum[2] = {0, 0};
+
+    for (size_t i = 0; i < INFER_ACT_BLOCK; i++) {
+        y->q[i] = (int8_t)lrintf(x[i] * inv);
+        sum[i / 16] += y->q[i];
+    }
+    y->zero = -128 * (sum[0] + sum[1]);
+    y->sum[0] = (int16_t)sum[0];
+    y->sum[1] = (int16_t)sum[1];
+    return (float)(sum[0] + sum[1]);
+}
 
 static void quantize_act(struct infer_act_block *y, const float *x, size_t k)
 {
-    for (size_t b = 0; b < k / INFER_ACT_BLOCK; b++) {
-        const float *xb = x + b * INFER_ACT_BLOCK;
-        int32_t sum[2] = {0, 0};
-        float max = 0.0f;
+    for (; k > 0; k -= INFER_ACT_BLOCK, x += INFER_ACT_BLOCK, y++) {
+        const float s = max_abs(x, INFER_ACT_BLOCK) / 127.0f;
+        const float sum =
+            quantize_block(y, x, s >= FLT_MIN ? 1.0f / s : 0.0f);
 
-        for (size_t i = 0; i < INFER_ACT_BLOCK; i++)
-            max = fmaxf(max, fabsf(xb[i]));
-        const float inv = max > 0.0f ? 127.0f / max : 0.0f;
+        y->scale = infer_f16_to_f32(infer_f32_to_f16(s));
+        y->wsum = infer_f16_to_f32(infer_f32_to_f16(s * sum));
+    }
+}
 
-        for (size_t i = 0; i < INFER_ACT_BLOCK; i++) {
-            y[b].q[i] = (int8_t)lrintf(xb[i] * inv);
-            sum[i / 16] += y[b].q[i];
-        }
-        y[b].scale = max / 127.0f;
-        y[b].zero = -128 * (sum[0] + sum[1]);
-        y[b].wsum = y[b].scale * (float)(sum[0] + sum[1]);
-        y[b].sum[0] = (int16_t)sum[0];
-        y[b].sum[1] = (int16_t)sum[1];
+static void quantize_act_k(struct infer_act_block *y, const float *x, size_t k)
+{
+    for (size_t i = 0; i < k; i += INFER_ACT_BLOCK, y++) {
+        const float *x0 = x + i / INFER_K_BLOCK * INFER_K_BLOCK;
+        const float max = max_abs(x0, INFER_K_BLOCK);
+        const float r = max >= FLT_MIN * 127.0f ? 127.0f / max : 0.0f;
+        const float sum = quantize_block(y, x + i, r);
+
+        y->scale = r > 0.0f ? 1.0f / r : 0.0f;
+        y->wsum = y->scale * sum;
     }
 }
 
@@ -39,14 +67,16 @@ static void to_bf16(uint16_t *y, const float *x, size_t n)
         y[i] = infer_f32_to_bf16(x[i]);
 }
 
+/* Sums of norms are in double, so that no variant's order of additions moves a
+ * value across a rounding boundary of the activations that follow. */
 static void rmsnorm(float *y, const float *x, const float *w, size_t n,
                     float eps)
 {
-    float sum = 0.0f;
+    double sum = 0.0;
 
     for (size_t i = 0; i < n; i++)
-        sum += x[i] * x[i];
-    const float r = 1.0f / sqrtf(sum / (float)n + eps);
+        sum += (double)x[i] * (double)x[i];
+    const float r = 1.0f / sqrtf((float)(sum / (double)n) + eps);
 
     for (size_t i = 0; i < n; i++)
         y[i] = x[i] * r * w[i];
@@ -55,15 +85,15 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n,
 static void layernorm(float *y, const float *x, const float *w, const float *b,
                       size_t n, float eps)
 {
-    float sum = 0.0f, var = 0.0f;
+    double sum = 0.0, square = 0.0;
 
     for (size_t i = 0; i < n; i++)
-        sum += x[i];
-    const float mean = sum / (float)n;
+        sum += (double)x[i];
+    const float mean = (float)(sum / (double)n);
 
     for (size_t i = 0; i < n; i++)
-        var += (x[i] - mean) * (x[i] - mean);
-    const float r = 1.0f / sqrtf(var / (float)n + eps);
+        square += (double)((x[i] - mean) * (x[i] - mean));
+    const float r = 1.0f / sqrtf((float)(square / (double)n) + eps);
 
     for (size_t i = 0; i < n; i++)
         y[i] = (x[i] - mean) * r * w[i] + b[i];
@@ -81,14 +111,24 @@ static void silu_mul(float *y, const float *up, size_t n)
         y[i] = y[i] / (1.0f + expf(-y[i])) * up[i];
 }
 
-/* x * sigmoid(2u) = x/2 (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3) */
+/*
+ * x * sigmoid(2u) = x/2 (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3).
+ *
+ * Argument and value are rounded to halves, and the tails are cut, because the
+ * reference looks them up in a table of halves: only so do quantized gpt2 models
+ * give the reference's text.
+ */
 static void gelu(float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        const float x = y[i];
+        const float x = infer_f16_to_f32(infer_f32_to_f16(y[i]));
         const float u = 0.7978845608f * (x + 0.044715f * x * x * x);
 
-        y[i] = x / (1.0f + expf(-2.0f * u));
+        if (y[i] <= -10.0f)
+            y[i] = 0.0f;
+        else if (y[i] < 10.0f)
+            y[i] = infer_f16_to_f32(
+                infer_f32_to_f16(x / (1.0f + expf(-2.0f * u))));
     }
 }
 
@@ -224,6 +264,7 @@ void infer_kernels_scalar(struct infer_kernels *k)
     k->cpu = 0;
     infer_kernels_scalar_gemm(k);
     k->quantize_act = quantize_act;
+    k->quantize_act_k = quantize_act_k;
     k->to_bf16 = to_bf16;
     k->rmsnorm = rmsnorm;
     k->layernorm = layernorm;

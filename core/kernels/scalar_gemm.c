@@ -24,11 +24,32 @@ static float half_at(const uint8_t *p, size_t i)
     return infer_f16_to_f32(((const uint16_t *)(const void *)p)[i]);
 }
 
+/* Scale and minimum of block b, row i. */
+static float scales_at(const struct infer_packed *w, const uint8_t *panel,
+                       size_t b, size_t i, float *min)
+{
+    const struct infer_pack_info *info = &infer_pack_info[w->kind];
+    const struct infer_panel_layout at = infer_pack_layout(w->kind, w->k);
+
+    if (!info->k) {
+        *min = info->mins ? half_at(panel + at.mins, b * INFER_PANEL + i) : 0.0f;
+        return half_at(panel + at.scales, b * INFER_PANEL + i);
+    }
+    const size_t subs = INFER_K_BLOCK / info->block;
+    const uint8_t *k = panel + at.scales + b / subs * at.k_bytes;
+    const uint8_t *scales = k + (info->mins ? 2 : 1) * INFER_PANEL * 2;
+    const uint8_t *mins = scales + subs * INFER_PANEL;
+    const size_t at_sub = b % subs * INFER_PANEL + i;
+
+    *min = info->mins ? -(half_at(k, INFER_PANEL + i) * (float)mins[at_sub])
+                      : 0.0f;
+    return half_at(k, i) * (float)(int8_t)scales[at_sub];
+}
+
 static float dot_int(const struct infer_packed *w, const uint8_t *panel,
                      const struct infer_act_block *x, size_t i)
 {
     const struct infer_pack_info *info = &infer_pack_info[w->kind];
-    const struct infer_panel_layout at = infer_pack_layout(w->kind, w->k);
     const int zero = info->mins ? 0 : 1 << (info->bits - 1);
     float sum = 0.0f;
 
@@ -36,17 +57,17 @@ static float dot_int(const struct infer_packed *w, const uint8_t *panel,
         const size_t k0 = b * info->block;
         const struct infer_act_block *xb = x + k0 / INFER_ACT_BLOCK;
         const int8_t *q = xb->q + k0 % INFER_ACT_BLOCK;
-        int32_t dot = 0, xsum = 0; /* exact: |dot| <= 32 * 255 * 127 */
+        const float xsum = info->block == 32
+                               ? xb->wsum
+                               : xb->scale * (float)xb->sum[b % 2];
+        int32_t dot = 0; /* exact: |dot| <= 32 * 255 * 127 */
+        float min, scale = scales_at(w, panel, b, i, &min);
 
-        for (size_t k = 0; k < info->block; k++) {
+        for (size_t k = 0; k < info->block; k++)
             dot += (quant_at(panel, info->bits, k0 + k, i) - zero) * q[k];
-            xsum += q[k];
-        }
-        sum += (float)dot *
-               (half_at(panel + at.scales, b * INFER_PANEL + i) * xb->scale);
+        sum += (float)dot * (scale * xb->scale);
         if (info->mins)
-            sum += half_at(panel + at.mins, b * INFER_PANEL + i) *
-                   (xb->scale * (float)xsum);
+            sum += min * xsum;
     }
     return sum;
 }

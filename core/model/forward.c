@@ -26,16 +26,16 @@
 
 enum {
     SMALL = 4,          /* rows that every member normalizes for itself */
-    TILE_FLOATS = 4096, /* product waiting for its epilogue: fits in L1 */
-    TILE_ROWS = 64,
+    TILE_FLOATS = 6144, /* product waiting for its epilogue: half of L1 */
+    TILE_ROWS = 48,     /* a multiple of what kernels take together */
     ATTN_ROWS = 16, /* query rows of one unit of attention */
     ALIGN = 64
 };
 
 /* Rows of activations in each form that some product wants. */
 struct acts {
-    struct infer_act form[3]; /* by infer_act_kind */
-    uint8_t *mem[3];          /* the same memory, to write */
+    struct infer_act form[INFER_ACT_COUNT]; /* by infer_act_kind */
+    uint8_t *mem[INFER_ACT_COUNT];          /* the same memory, to write */
 };
 
 /* Rows of one sequence in a batch, and its units of attention. */
@@ -102,7 +102,7 @@ static void *carve(struct carver *c, size_t bytes)
 
 static size_t act_stride(enum infer_act_kind kind, size_t k)
 {
-    const size_t wide = round_up(k, 32);
+    const size_t wide = round_up(k, 2 * INFER_PANEL);
 
     switch (kind) {
     case INFER_ACT_F32:
@@ -110,14 +110,17 @@ static size_t act_stride(enum infer_act_kind kind, size_t k)
     case INFER_ACT_BF16:
         return wide * sizeof(uint16_t);
     case INFER_ACT_I8:
+    case INFER_ACT_I8K:
         return wide / INFER_ACT_BLOCK * sizeof(struct infer_act_block);
+    case INFER_ACT_COUNT:
+        break;
     }
     return 0;
 }
 
 static void carve_acts(struct carver *c, struct acts *a, size_t rows, size_t k)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < INFER_ACT_COUNT; i++) {
         const enum infer_act_kind kind = (enum infer_act_kind)i;
         const size_t stride = act_stride(kind, k);
 
@@ -239,7 +242,7 @@ static void put_act(const struct infer_forward *f, const struct acts *a,
 {
     const struct infer_kernels *kern = &f->m->kern;
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < INFER_ACT_COUNT; i++) {
         void *row = a->mem[i] + t * a->form[i].stride;
 
         if (!(wanted & 1u << i))
@@ -249,7 +252,7 @@ static void put_act(const struct infer_forward *f, const struct acts *a,
         else if (i == INFER_ACT_BF16)
             kern->to_bf16((uint16_t *)row + k0, x, n);
         else
-            kern->quantize_act(
+            (i == INFER_ACT_I8 ? kern->quantize_act : kern->quantize_act_k)(
                 (struct infer_act_block *)row + k0 / INFER_ACT_BLOCK, x, n);
     }
 }
@@ -325,11 +328,18 @@ struct part {
     const struct infer_layer *ffn; /* of ffn_range(), which writes no y */
 };
 
-/* Panels of a member's next piece of work are whole pairs: 32 outputs, one
- * block of the next product's activations. */
-static uint32_t padded_panels(const struct infer_linear *l)
+/* A member's piece of a part is a multiple of this many panels: 32 outputs, or
+ * 256 where they become activations that share a scale. */
+static size_t panel_unit(const struct part *part)
 {
-    return (l->w.n_panels + 1) / 2 * 2;
+    if (part->ffn && wants(&part->ffn->down) & 1u << INFER_ACT_I8K)
+        return INFER_K_BLOCK / INFER_PANEL;
+    return 2;
+}
+
+static size_t padded_panels(const struct part *part)
+{
+    return round_up(part->l->w.n_panels, panel_unit(part));
 }
 
 static void add_bias(const struct infer_forward *f,
@@ -381,8 +391,10 @@ static void tiles(struct infer_forward *f, struct scratch *s,
                   const struct acts *a, const struct part *part, size_t n_rows,
                   size_t p0, size_t p1, range_fn *fn)
 {
-    const size_t rows = n_rows < TILE_ROWS ? n_rows : TILE_ROWS;
-    const size_t panels = TILE_FLOATS / rows / INFER_PANEL / 2 * 2;
+    const size_t unit = panel_unit(part);
+    const size_t most = unit == 2 ? TILE_ROWS : TILE_ROWS / 2;
+    const size_t rows = n_rows < most ? n_rows : most;
+    const size_t panels = TILE_FLOATS / rows / INFER_PANEL / unit * unit;
 
     if (p1 > part->l->w.n_panels)
         p1 = part->l->w.n_panels;
@@ -401,9 +413,10 @@ static void products(struct infer_forward *f, struct infer_member *me,
     size_t total = 0, at = 0;
 
     for (int i = 0; i < n_parts; i++)
-        total += padded_panels(parts[i].l);
+        total += padded_panels(&parts[i]);
     const size_t grain =
-        (total / (size_t)me->n / (n_rows <= SMALL ? 2 : 8) + 2) / 2 * 2;
+        round_up(total / (size_t)me->n / (n_rows <= SMALL ? 2 : 8) + 1,
+                 panel_unit(&parts[0]));
 
     for (int64_t next = infer_team_take(me, (int64_t)total, (int64_t)grain);
          next >= 0;
@@ -413,7 +426,7 @@ static void products(struct infer_forward *f, struct infer_member *me,
 
         at = 0;
         for (int i = 0; i < n_parts; i++) {
-            const size_t n = padded_panels(parts[i].l);
+            const size_t n = padded_panels(&parts[i]);
             const size_t p0 = begin > at ? begin - at : 0;
             const size_t p1 = end < at + n ? (end > at ? end - at : 0) : n;
 

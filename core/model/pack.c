@@ -28,18 +28,20 @@ enum infer_pack infer_pack_kind(uint32_t qtype)
     case INFER_IQ4_NL:
         return INFER_PACK_I8;
     case INFER_Q5_1:
-    case INFER_Q5_K:
         return INFER_PACK_I8_MIN;
-    case INFER_Q6_K:
-    case INFER_Q3_K:
-        return INFER_PACK_I8_16;
-    case INFER_Q2_K:
-        return INFER_PACK_I8_MIN_16;
     case INFER_Q4_0:
         return INFER_PACK_I4;
     case INFER_Q4_1:
-    case INFER_Q4_K:
         return INFER_PACK_I4_MIN;
+    case INFER_Q4_K:
+        return INFER_PACK_I4_K;
+    case INFER_Q5_K:
+        return INFER_PACK_I8_K;
+    case INFER_Q6_K:
+    case INFER_Q3_K:
+        return INFER_PACK_I8_K16;
+    case INFER_Q2_K:
+        return INFER_PACK_I8_K16MIN;
     }
     return INFER_PACK_COUNT;
 }
@@ -64,40 +66,57 @@ static void put_quants(uint8_t *panel, int bits, size_t b, size_t r,
             (uint8_t)(u[k] | u[k + 16] << 4);
 }
 
-/* A half that is finite; false: it is not. */
-static bool put_half(uint8_t *p, size_t i, float v)
+static void put_half(uint8_t *p, size_t i, uint16_t h)
 {
-    const uint16_t h = infer_f32_to_f16(v);
-
     ((uint16_t *)(void *)p)[i] = h;
-    return (h & 0x7c00) != 0x7c00;
 }
 
-static bool pack_int_row(uint8_t *panel, const struct infer_packed *w, size_t r,
+/* Scales of block b, row r (layout: kernels.h). */
+static void put_scales(uint8_t *panel, const struct infer_pack_info *info,
+                       struct infer_panel_layout at, size_t b, size_t r,
+                       const struct infer_unpacked *u)
+{
+    const size_t n = 32u / info->block;
+
+    if (!info->k) {
+        put_half(panel + at.scales, b * INFER_PANEL + r,
+                 infer_f32_to_f16(u->scale[0]));
+        if (info->mins)
+            put_half(panel + at.mins, b * INFER_PANEL + r,
+                     infer_f32_to_f16(u->min[0]));
+        return;
+    }
+    uint8_t *k = panel + at.scales + b / 8 * at.k_bytes;
+    uint8_t *scales = k + (info->mins ? 2 : 1) * INFER_PANEL * 2;
+
+    put_half(k, r, u->d);
+    if (info->mins)
+        put_half(k, INFER_PANEL + r, u->dmin);
+    for (size_t s = 0; s < n; s++) {
+        const size_t i = (b % 8 * n + s) * INFER_PANEL + r;
+
+        scales[i] = (uint8_t)u->sub_scale[s];
+        if (info->mins)
+            scales[8 * n * INFER_PANEL + i] = u->sub_min[s];
+    }
+}
+
+static void pack_int_row(uint8_t *panel, const struct infer_packed *w, size_t r,
                          uint32_t type, const uint8_t *row)
 {
     const struct infer_pack_info *info = &infer_pack_info[w->kind];
     const struct infer_panel_layout at = infer_pack_layout(w->kind, w->k);
-    const size_t subs = 32u / info->block;
-    bool ok = true;
 
     for (size_t b = 0; b < w->k / 32; b++) {
         struct infer_unpacked u;
 
         infer_unpack32(type, row, b, &u);
         put_quants(panel, info->bits, b, r, u.u);
-        for (size_t s = 0; s < subs; s++) {
-            const size_t i = (b * subs + s) * INFER_PANEL + r;
-
-            ok &= put_half(panel + at.scales, i, u.scale[s]);
-            if (info->mins)
-                ok &= put_half(panel + at.mins, i, u.min[s]);
-        }
+        put_scales(panel, info, at, b, r, &u);
     }
-    return ok;
 }
 
-static bool pack_float_row(uint8_t *panel, const struct infer_packed *w,
+static void pack_float_row(uint8_t *panel, const struct infer_packed *w,
                            size_t r, uint32_t type, const uint8_t *row)
 {
     if (type == INFER_F32) {
@@ -113,7 +132,6 @@ static bool pack_float_row(uint8_t *panel, const struct infer_packed *w,
             memcpy(panel + i * 2, row + k * 2, 2);
         }
     }
-    return infer_quant_finite(type, row, w->k);
 }
 
 int infer_pack_rows(struct infer_packed *w, uint8_t *data,
@@ -135,12 +153,12 @@ int infer_pack_rows(struct infer_packed *w, uint8_t *data,
     for (size_t i = 0; i < n; i++) {
         uint8_t *panel = data + i / INFER_PANEL * w->panel_bytes;
         const uint8_t *row = (const uint8_t *)t->data + (row0 + i) * row_bytes;
-        const bool ok =
-            infer_pack_info[kind].block
-                ? pack_int_row(panel, w, i % INFER_PANEL, t->type, row)
-                : pack_float_row(panel, w, i % INFER_PANEL, t->type, row);
 
-        if (!ok)
+        if (infer_pack_info[kind].block)
+            pack_int_row(panel, w, i % INFER_PANEL, t->type, row);
+        else
+            pack_float_row(panel, w, i % INFER_PANEL, t->type, row);
+        if (!infer_quant_finite(t->type, row, k))
             return infer_fail(err, INFER_EFORMAT,
                               "tensor '%s', row %zu: a value is not finite",
                               t->name, row0 + i);

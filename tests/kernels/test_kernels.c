@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-enum { GUARD = 32, T_MAX = 14, P_MAX = 5, K_MAX = 256 };
+enum { GUARD = 32, T_MAX = 14, P_MAX = 5, K_MAX = 512 };
 
 static const float guard = -1234.5f;
 static uint64_t rng; /* printed, so that a failure replays */
@@ -72,6 +72,23 @@ static _Alignas(64) uint8_t panels[P_MAX * (K_MAX * 16 * 4 + 64)];
 static _Alignas(64) uint8_t act_mem[T_MAX * (K_MAX * 4 + 64)];
 static float floats[T_MAX][K_MAX];
 
+/* d and dmin halves up to 2^-10, sub-scales and minima any up to 63. */
+static void random_k_scales(uint8_t *panel, const struct infer_pack_info *info,
+                            struct infer_panel_layout at, size_t k)
+{
+    const size_t halves = info->mins ? 64 : 32;
+
+    for (size_t s = 0; s < k / INFER_K_BLOCK; s++) {
+        uint8_t *p = panel + at.scales + s * at.k_bytes;
+
+        for (size_t i = 0; i < halves; i += 2)
+            *(uint16_t *)(void *)(p + i) =
+                infer_f32_to_f16(uniform() / 1024.0f);
+        for (size_t i = halves; i < at.k_bytes; i++)
+            p[i] = (uint8_t)(rnd() % 64);
+    }
+}
+
 /* Quants any, mins kinds up to 127; scales and mins halves of size 2^-6. */
 static void random_panels(struct infer_packed *w, enum infer_pack kind,
                           size_t n_panels, size_t k)
@@ -104,9 +121,12 @@ static void random_panels(struct infer_packed *w, enum infer_pack kind,
             else
                 ((uint16_t *)(void *)panel)[pair] = infer_f32_to_bf16(v);
         }
-        for (size_t i = at.scales; i < at.bytes && info->block; i += 2)
-            *(uint16_t *)(void *)(panel + i) =
-                infer_f32_to_f16(uniform() / 64.0f);
+        if (info->k)
+            random_k_scales(panel, info, at, k);
+        else
+            for (size_t i = at.scales; i < at.bytes && info->block; i += 2)
+                *(uint16_t *)(void *)(panel + i) =
+                    infer_f32_to_f16(uniform() / 64.0f);
     }
 }
 
@@ -142,7 +162,9 @@ static float magnitude(enum infer_pack kind, size_t k)
     const struct infer_pack_info *info = &infer_pack_info[kind];
     const float w = !info->block ? 1.0f : info->bits == 4 ? 16.0f : 129.0f;
 
-    return (float)k * (info->block ? w / 64.0f + 1.0f / 64.0f : w) * 3.05f;
+    const float scale = info->k ? 1.0f / 16.0f : 1.0f / 64.0f;
+
+    return (float)k * (info->block ? w * scale + scale : w) * 3.05f;
 }
 
 static void check_gemm(const struct infer_kernels *kern,
@@ -186,11 +208,14 @@ static void test_gemm(void **state)
     for (size_t s = 0; s < n; s++)
         for (int kind = 0; kind < INFER_PACK_COUNT; kind++)
             for (size_t p = 1; p <= P_MAX; p++) {
-                const bool blocks = infer_pack_info[kind].block;
+                const struct infer_pack_info *info = &infer_pack_info[kind];
+                const size_t unit = info->k       ? INFER_K_BLOCK
+                                    : info->block ? 64
+                                                  : 43;
 
-                for (size_t i = 1; i <= 4; i++)
+                for (size_t i = 1; i <= (info->k ? 2 : 4); i++)
                     check_gemm(&k[s], &k[0], (enum infer_pack)kind, p,
-                               blocks ? 64 * i : 43 * i);
+                               unit * i);
             }
 }
 
@@ -235,7 +260,7 @@ static void check_rows(const struct infer_kernels *kern,
         for (size_t j = 0; j < n; j++)
             check_near(names[op], kern->name, n, j, got[j], ref[j],
                        2e-6f * (fabsf(ref[j]) + 1.0f) *
-                           (op < 2 ? 1.0f + (float)n / 32.0f : 2.0f));
+                           (op == 4 ? 512.0f : 2.0f));
         check_guard(got, n);
     }
     const float sum = kern->exp_sum(got, x, n, 8.0f);
@@ -286,14 +311,19 @@ static void test_quantize(void **state)
 
     (void)state;
     for (int round = 0; round < 200; round++) {
-        struct infer_act_block ref[4], got[4];
-        float x[128];
+        struct infer_act_block ref[16], got[16];
+        float x[512];
 
-        fill(x, 128, powf(10.0f, uniform() * 6.0f));
+        fill(x, 512, powf(10.0f, uniform() * 6.0f));
         memset(x + 32 * (rnd() % 4), 0, 32 * sizeof(float));
-        k[0].quantize_act(ref, x, 128);
+        if (round % 3 == 0)
+            memset(x + 256, 0, 256 * sizeof(float));
         for (size_t s = 1; s < n; s++) {
-            k[s].quantize_act(got, x, 128);
+            k[0].quantize_act(ref, x, 512);
+            k[s].quantize_act(got, x, 512);
+            assert_memory_equal(got, ref, sizeof(ref));
+            k[0].quantize_act_k(ref, x, 512);
+            k[s].quantize_act_k(got, x, 512);
             assert_memory_equal(got, ref, sizeof(ref));
         }
         for (size_t s = 1; s < n; s++) {

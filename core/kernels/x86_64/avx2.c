@@ -4,6 +4,7 @@
 #include "core/kernels/x86_64/unroll.h"
 #include "core/kernels/x86_64/vec256.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "core/kernels/x86_64/ops.inc.h"
@@ -16,6 +17,7 @@ void infer_kernels_avx2(struct infer_kernels *k)
     k->cpu |= INFER_CPU_AVX2;
     infer_kernels_avx2_gemm(k);
     k->quantize_act = quantize_act;
+    k->quantize_act_k = quantize_act_k;
     k->rmsnorm = rmsnorm;
     k->layernorm = layernorm;
     k->add = add;

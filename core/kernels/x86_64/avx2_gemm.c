@@ -17,8 +17,8 @@
 enum { M_MAX = 3, NV = 2, BLOCK = INFER_ACT_BLOCK };
 
 struct shape {
-    int bits, subs;
-    bool mins;
+    int bits, subs; /* scales per block of 32 inputs: 1 or 2 */
+    bool mins, k;   /* k: scales of a K type */
 };
 
 struct source {
@@ -105,6 +105,58 @@ INLINE void dot_block(__m256i acc[M_MAX][NV], const struct source *s, size_t b,
     }
 }
 
+/* Scales of 8 outputs for part `sub` of block b, and their minima. */
+INLINE vf scales_at(const struct source *s, int v, size_t b, int sub,
+                    const struct shape h, vf *min)
+{
+    const size_t i = b * (size_t)h.subs + (size_t)sub;
+    const size_t n_subs = 8 * (size_t)h.subs; /* of 256 inputs */
+    const uint8_t *at = s->panel + s->at.scales;
+
+    if (!h.k) {
+        if (h.mins)
+            *min = halves_at(s->panel + s->at.mins, i, v);
+        return halves_at(at, i, v);
+    }
+    at += b / 8 * s->at.k_bytes;
+    const uint8_t *scales = at + (h.mins ? 64 : 32);
+    const size_t part = i % n_subs * INFER_PANEL + (size_t)v * VW;
+
+    if (h.mins)
+        *min = v_mul(
+            v_sub(v_zero(), halves_at(at, 1, v)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(
+                (const void *)(scales + n_subs * INFER_PANEL + part)))));
+    return v_mul(halves_at(at, 0, v),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(
+                     _mm_loadl_epi64((const void *)(scales + part)))));
+}
+
+/* sum += scale * xscale * acc + min * xsum */
+INLINE void scale_block(vf sum[M_MAX][NV], __m256i acc[M_MAX][NV],
+                        const struct source *s, size_t b, int sub, const int M,
+                        const struct shape h)
+{
+    UNROLL
+    for (int v = 0; v < NV; v++) {
+        vf min = v_zero();
+        const vf scale = scales_at(s, v, b, sub, h, &min);
+
+        UNROLL
+        for (int m = 0; m < M; m++) {
+            const struct infer_act_block *x = act_at(s, m, b);
+            const float xsum =
+                h.subs == 1 ? x->wsum : x->scale * (float)x->sum[sub];
+
+            sum[m][v] =
+                v_add(sum[m][v], v_mul(_mm256_cvtepi32_ps(acc[m][v]),
+                                       v_mul(scale, v_set1(x->scale))));
+            if (h.mins)
+                sum[m][v] = v_add(sum[m][v], v_mul(min, v_set1(xsum)));
+        }
+    }
+}
+
 INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
                      const struct shape h)
 {
@@ -115,36 +167,17 @@ INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
         sum[m][0] = sum[m][1] = v_zero();
     for (size_t b = 0; b < s->k / BLOCK; b++) {
         for (int sub = 0; sub < h.subs; sub++) {
-            const size_t i = b * (size_t)h.subs + (size_t)sub;
             __m256i acc[M_MAX][NV];
 
             dot_block(acc, s, b, sub, M, h);
-            UNROLL
-            for (int m = 0; m < M; m++) {
-                const struct infer_act_block *x = act_at(s, m, b);
-                const float xsum =
-                    h.subs == 1 ? x->wsum : x->scale * (float)x->sum[sub];
-
-                UNROLL
-                for (int v = 0; v < NV; v++) {
-                    const vf scale = halves_at(s->panel + s->at.scales, i, v);
-
-                    sum[m][v] =
-                        v_fma(_mm256_cvtepi32_ps(acc[m][v]),
-                              v_mul(scale, v_set1(x->scale)), sum[m][v]);
-                    if (h.mins)
-                        sum[m][v] =
-                            v_fma(halves_at(s->panel + s->at.mins, i, v),
-                                  v_set1(xsum), sum[m][v]);
-                }
-            }
+            scale_block(sum, acc, s, b, sub, M, h);
         }
     }
     UNROLL
     for (int m = 0; m < M; m++)
         UNROLL
-    for (int v = 0; v < NV; v++)
-        v_store(y + (size_t)m * ldy + v * VW, sum[m][v]);
+        for (int v = 0; v < NV; v++)
+            v_store(y + (size_t)m * ldy + v * VW, sum[m][v]);
 }
 
 /* Weights of inputs k and k + 1, outputs 8v .. 8v+7; one input for f32, f16. */
@@ -251,20 +284,23 @@ static void cover(float *y, size_t ldy, const struct infer_packed *w,
                                                                                \
         cover(y, ldy, w, x, t0, t1, p0, p1, tiles);                            \
     }
-#define INT_KERNEL(name, bits, subs, mins)                                     \
-    KERNEL(name, tile_int(y, ldy, s, 1, ((struct shape){bits, subs, mins})),   \
-           tile_int(y, ldy, s, 2, ((struct shape){bits, subs, mins})),         \
-           tile_int(y, ldy, s, 3, ((struct shape){bits, subs, mins})))
+#define INT_KERNEL(name, bits, subs, mins, k)                                  \
+    KERNEL(name,                                                               \
+           tile_int(y, ldy, s, 1, ((struct shape){bits, subs, mins, k})),      \
+           tile_int(y, ldy, s, 2, ((struct shape){bits, subs, mins, k})),      \
+           tile_int(y, ldy, s, 3, ((struct shape){bits, subs, mins, k})))
 #define FLOAT_KERNEL(name, kind)                                               \
     KERNEL(name, tile_float(y, ldy, s, 1, kind),                               \
            tile_float(y, ldy, s, 2, kind), tile_float(y, ldy, s, 3, kind))
 
-INT_KERNEL(i8, 8, 1, false)
-INT_KERNEL(i8_min, 8, 1, true)
-INT_KERNEL(i8_16, 8, 2, false)
-INT_KERNEL(i8_min_16, 8, 2, true)
-INT_KERNEL(i4, 4, 1, false)
-INT_KERNEL(i4_min, 4, 1, true)
+INT_KERNEL(i8, 8, 1, false, false)
+INT_KERNEL(i8_min, 8, 1, true, false)
+INT_KERNEL(i4, 4, 1, false, false)
+INT_KERNEL(i4_min, 4, 1, true, false)
+INT_KERNEL(i4_k, 4, 1, true, true)
+INT_KERNEL(i8_k, 8, 1, true, true)
+INT_KERNEL(i8_k16, 8, 2, false, true)
+INT_KERNEL(i8_k16min, 8, 2, true, true)
 FLOAT_KERNEL(f32, INFER_PACK_F32)
 FLOAT_KERNEL(f16, INFER_PACK_F16)
 FLOAT_KERNEL(bf16, INFER_PACK_BF16)
@@ -273,10 +309,12 @@ void infer_kernels_avx2_gemm(struct infer_kernels *k)
 {
     k->gemm[INFER_PACK_I8] = gemm_i8;
     k->gemm[INFER_PACK_I8_MIN] = gemm_i8_min;
-    k->gemm[INFER_PACK_I8_16] = gemm_i8_16;
-    k->gemm[INFER_PACK_I8_MIN_16] = gemm_i8_min_16;
     k->gemm[INFER_PACK_I4] = gemm_i4;
     k->gemm[INFER_PACK_I4_MIN] = gemm_i4_min;
+    k->gemm[INFER_PACK_I4_K] = gemm_i4_k;
+    k->gemm[INFER_PACK_I8_K] = gemm_i8_k;
+    k->gemm[INFER_PACK_I8_K16] = gemm_i8_k16;
+    k->gemm[INFER_PACK_I8_K16MIN] = gemm_i8_k16min;
     k->gemm[INFER_PACK_F32] = gemm_f32;
     k->gemm[INFER_PACK_F16] = gemm_f16;
     k->gemm[INFER_PACK_BF16] = gemm_bf16;

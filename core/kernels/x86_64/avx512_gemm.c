@@ -21,7 +21,7 @@ enum { M_MAX = 6, NV_MAX = 2, BLOCK = INFER_ACT_BLOCK };
 /* Shape of an integer kind; constants once inlined. */
 struct shape {
     int bits, subs; /* scales per block of 32 inputs: 1 or 2 */
-    bool mins;
+    bool mins, k;   /* k: scales of a K type */
 };
 
 /* What a tile reads: panels, their parts, and the rows of activations. */
@@ -114,6 +114,61 @@ INLINE void dot_block(__m512i acc[M_MAX][NV_MAX], const struct source *s,
     }
 }
 
+/* Scales of 16 outputs for part `sub` of block b, and their minima, negated
+ * where K types store them so. */
+INLINE vf scales_at(const struct source *s, int v, size_t b, int sub,
+                    const struct shape h, vf *min)
+{
+    const size_t i = b * (size_t)h.subs + (size_t)sub;
+    const size_t n_subs = 8 * (size_t)h.subs; /* of 256 inputs */
+    const uint8_t *at = s->panel[v] + s->at.scales;
+
+    if (!h.k) {
+        if (h.mins)
+            *min = halves_at(s->panel[v] + s->at.mins, i);
+        return halves_at(at, i);
+    }
+    at += b / 8 * s->at.k_bytes;
+    const uint8_t *scales = at + (h.mins ? 64 : 32);
+    const size_t part = i % n_subs * INFER_PANEL;
+
+    if (h.mins)
+        *min = v_mul(
+            v_sub(v_zero(), halves_at(at, 1)),
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(
+                (const void *)(scales + n_subs * INFER_PANEL + part)))));
+    return v_mul(halves_at(at, 0),
+                 _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
+                     _mm_loadu_si128((const void *)(scales + part)))));
+}
+
+/* sum += scale * xscale * acc + min * xsum */
+INLINE void scale_block(vf sum[M_MAX][NV_MAX], __m512i acc[M_MAX][NV_MAX],
+                        const struct source *s, size_t b, int sub, const int M,
+                        const int NV, const struct shape h)
+{
+    UNROLL
+    for (int v = 0; v < NV; v++) {
+        vf min = v_zero();
+        const vf scale = scales_at(s, v, b, sub, h, &min);
+
+        UNROLL
+        for (int m = 0; m < M; m++) {
+            const struct infer_act_block *x = act_at(s, m, b);
+
+            sum[m][v] =
+                v_add(sum[m][v], v_mul(_mm512_cvtepi32_ps(acc[m][v]),
+                                       v_mul(scale, v_set1(x->scale))));
+            if (!h.mins)
+                continue;
+            const float xsum =
+                h.subs == 1 ? x->wsum : x->scale * (float)x->sum[sub];
+
+            sum[m][v] = v_add(sum[m][v], v_mul(min, v_set1(xsum)));
+        }
+    }
+}
+
 INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
                      const int NV, const struct shape h)
 {
@@ -122,48 +177,22 @@ INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
     UNROLL
     for (int m = 0; m < M; m++)
         UNROLL
-    for (int v = 0; v < NV; v++)
-        sum[m][v] = v_zero();
+        for (int v = 0; v < NV; v++)
+            sum[m][v] = v_zero();
     for (size_t b = 0; b < s->k / BLOCK; b++) {
         UNROLL
         for (int sub = 0; sub < h.subs; sub++) {
-            const size_t i = b * (size_t)h.subs + (size_t)sub;
             __m512i acc[M_MAX][NV_MAX];
 
             dot_block(acc, s, b, sub, M, NV, h);
-            UNROLL
-            for (int v = 0; v < NV; v++) {
-                const vf scale = halves_at(s->panel[v] + s->at.scales, i);
-
-                UNROLL
-                for (int m = 0; m < M; m++)
-                    sum[m][v] =
-                        v_fma(_mm512_cvtepi32_ps(acc[m][v]),
-                              v_mul(scale, v_set1(act_at(s, m, b)->scale)),
-                              sum[m][v]);
-            }
-            if (!h.mins)
-                continue;
-            UNROLL
-            for (int v = 0; v < NV; v++) {
-                const vf min = halves_at(s->panel[v] + s->at.mins, i);
-
-                UNROLL
-                for (int m = 0; m < M; m++) {
-                    const struct infer_act_block *x = act_at(s, m, b);
-                    const float xsum =
-                        h.subs == 1 ? x->wsum : x->scale * (float)x->sum[sub];
-
-                    sum[m][v] = v_fma(min, v_set1(xsum), sum[m][v]);
-                }
-            }
+            scale_block(sum, acc, s, b, sub, M, NV, h);
         }
     }
     UNROLL
     for (int m = 0; m < M; m++)
         UNROLL
-    for (int v = 0; v < NV; v++)
-        v_store(y + (size_t)m * ldy + (size_t)v * INFER_PANEL, sum[m][v]);
+        for (int v = 0; v < NV; v++)
+            v_store(y + (size_t)m * ldy + (size_t)v * INFER_PANEL, sum[m][v]);
 }
 
 INLINE void tile_float(float *y, size_t ldy, const struct source *s,
@@ -263,24 +292,26 @@ static void cover(float *y, size_t ldy, const struct infer_packed *w,
     T(4, 2, __VA_ARGS__)                                                       \
     T(5, 2, __VA_ARGS__)                                                       \
     T(6, 2, __VA_ARGS__)
-#define INT_TILE(M, NV, name, bits, subs, mins)                                \
+#define INT_TILE(M, NV, name, bits, subs, mins, k)                             \
     TILE(name, M, NV,                                                          \
-         tile_int(y, ldy, s, M, NV, ((struct shape){bits, subs, mins})))
+         tile_int(y, ldy, s, M, NV, ((struct shape){bits, subs, mins, k})))
 #define FLOAT_TILE(M, NV, name, half)                                          \
     TILE(name, M, NV, tile_float(y, ldy, s, M, NV, half))
-#define INT_KERNEL(name, bits, subs, mins)                                     \
-    SIZES(INT_TILE, name, bits, subs, mins)                                    \
+#define INT_KERNEL(name, bits, subs, mins, k)                                  \
+    SIZES(INT_TILE, name, bits, subs, mins, k)                                 \
     KERNEL(name)
 #define FLOAT_KERNEL(name, half)                                               \
     SIZES(FLOAT_TILE, name, half)                                              \
     KERNEL(name)
 
-INT_KERNEL(i8, 8, 1, false)
-INT_KERNEL(i8_min, 8, 1, true)
-INT_KERNEL(i8_16, 8, 2, false)
-INT_KERNEL(i8_min_16, 8, 2, true)
-INT_KERNEL(i4, 4, 1, false)
-INT_KERNEL(i4_min, 4, 1, true)
+INT_KERNEL(i8, 8, 1, false, false)
+INT_KERNEL(i8_min, 8, 1, true, false)
+INT_KERNEL(i4, 4, 1, false, false)
+INT_KERNEL(i4_min, 4, 1, true, false)
+INT_KERNEL(i4_k, 4, 1, true, true)
+INT_KERNEL(i8_k, 8, 1, true, true)
+INT_KERNEL(i8_k16, 8, 2, false, true)
+INT_KERNEL(i8_k16min, 8, 2, true, true)
 FLOAT_KERNEL(f32, false)
 FLOAT_KERNEL(f16, true)
 
@@ -288,10 +319,12 @@ void infer_kernels_avx512_gemm(struct infer_kernels *k)
 {
     k->gemm[INFER_PACK_I8] = gemm_i8;
     k->gemm[INFER_PACK_I8_MIN] = gemm_i8_min;
-    k->gemm[INFER_PACK_I8_16] = gemm_i8_16;
-    k->gemm[INFER_PACK_I8_MIN_16] = gemm_i8_min_16;
     k->gemm[INFER_PACK_I4] = gemm_i4;
     k->gemm[INFER_PACK_I4_MIN] = gemm_i4_min;
+    k->gemm[INFER_PACK_I4_K] = gemm_i4_k;
+    k->gemm[INFER_PACK_I8_K] = gemm_i8_k;
+    k->gemm[INFER_PACK_I8_K16] = gemm_i8_k16;
+    k->gemm[INFER_PACK_I8_K16MIN] = gemm_i8_k16min;
     k->gemm[INFER_PACK_F32] = gemm_f32;
     k->gemm[INFER_PACK_F16] = gemm_f16;
 }

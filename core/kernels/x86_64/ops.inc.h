@@ -26,22 +26,57 @@ static inline vf v_exp(vf x)
     return v_ldexp(p, n);
 }
 
+static inline float max_abs(const float *x, size_t n)
+{
+    vf m = v_abs(v_load(x));
+
+    for (size_t i = VW; i < n; i += VW)
+        m = v_max(m, v_abs(v_load(x + i)));
+    return v_hmax(m);
+}
+
+static inline float round_to_half(float x)
+{
+    return _cvtsh_ss(_cvtss_sh(x, 0));
+}
+
+/* q, zero and sums of 32 values times inv; returns the whole sum. */
+static inline float quantize_block(struct infer_act_block *y, const float *x,
+                                   float inv)
+{
+    int32_t sum[2];
+
+    v_quantize32(y->q, x, inv, sum);
+    y->zero = -128 * (sum[0] + sum[1]);
+    y->sum[0] = (int16_t)sum[0];
+    y->sum[1] = (int16_t)sum[1];
+    return (float)(sum[0] + sum[1]);
+}
+
 static void quantize_act(struct infer_act_block *y, const float *x, size_t k)
 {
-    for (size_t b = 0; b < k / INFER_ACT_BLOCK; b++, x += INFER_ACT_BLOCK) {
-        vf m = v_abs(v_load(x));
-        int32_t sum[2];
+    for (; k > 0; k -= INFER_ACT_BLOCK, x += INFER_ACT_BLOCK, y++) {
+        const float s = max_abs(x, INFER_ACT_BLOCK) / 127.0f;
+        const float sum =
+            quantize_block(y, x, s >= FLT_MIN ? 1.0f / s : 0.0f);
 
-        for (size_t i = VW; i < INFER_ACT_BLOCK; i += VW)
-            m = v_max(m, v_abs(v_load(x + i)));
-        const float max = v_hmax(m);
+        y->scale = round_to_half(s);
+        y->wsum = round_to_half(s * sum);
+    }
+}
 
-        v_quantize32(y[b].q, x, max > 0.0f ? 127.0f / max : 0.0f, sum);
-        y[b].scale = max / 127.0f;
-        y[b].zero = -128 * (sum[0] + sum[1]);
-        y[b].wsum = y[b].scale * (float)(sum[0] + sum[1]);
-        y[b].sum[0] = (int16_t)sum[0];
-        y[b].sum[1] = (int16_t)sum[1];
+static void quantize_act_k(struct infer_act_block *y, const float *x, size_t k)
+{
+    for (; k > 0; k -= INFER_K_BLOCK) {
+        const float max = max_abs(x, INFER_K_BLOCK);
+        const float r = max >= FLT_MIN * 127.0f ? 127.0f / max : 0.0f;
+        const float scale = r > 0.0f ? 1.0f / r : 0.0f;
+
+        for (size_t i = 0; i < INFER_K_BLOCK;
+             i += INFER_ACT_BLOCK, x += INFER_ACT_BLOCK, y++) {
+            y->wsum = scale * quantize_block(y, x, r);
+            y->scale = scale;
+        }
     }
 }
 
@@ -49,16 +84,17 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n,
                     float eps)
 {
     const size_t whole = n / VW * VW;
-    vf sum = v_zero();
+    vd sum = v_dzero();
 
     for (size_t i = 0; i < whole; i += VW)
-        sum = v_fma(v_load(x + i), v_load(x + i), sum);
+        sum = v_dfma(v_load(x + i), v_load(x + i), sum);
     if (whole < n) {
         const vf v = v_load_n(x + whole, n - whole);
 
-        sum = v_fma(v, v, sum);
+        sum = v_dfma(v, v, sum);
     }
-    const vf r = v_set1(1.0f / sqrtf(v_sum(sum) / (float)n + eps));
+    const float mean = (float)(v_dsum(sum) / (double)n);
+    const vf r = v_set1(1.0f / sqrtf(mean + eps));
 
     for (size_t i = 0; i < whole; i += VW)
         v_store(y + i, v_mul(v_mul(v_load(x + i), r), v_load(w + i)));
@@ -72,28 +108,31 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n,
 static void layernorm(float *y, const float *x, const float *w, const float *b,
                       size_t n, float eps)
 {
-    const size_t whole = n / VW * VW, rest = n - whole;
-    vf sum = rest ? v_load_n(x + whole, rest) : v_zero(), var = v_zero();
+    const size_t whole = n / VW * VW;
+    vd sum = v_dzero(), square = v_dzero();
+    double rest = 0.0;
 
     for (size_t i = 0; i < whole; i += VW)
-        sum = v_add(sum, v_load(x + i));
-    const float mean = v_sum(sum) / (float)n;
+        sum = v_dfma(v_load(x + i), v_set1(1.0f), sum);
+    for (size_t i = whole; i < n; i++)
+        rest += (double)x[i];
+    const float mean = (float)((v_dsum(sum) + rest) / (double)n);
 
     for (size_t i = 0; i < whole; i += VW) {
         const vf d = v_sub(v_load(x + i), v_set1(mean));
 
-        var = v_fma(d, d, var);
+        square = v_dfma(d, d, square);
     }
-    float tail = 0.0f;
-
+    rest = 0.0;
     for (size_t i = whole; i < n; i++)
-        tail += (x[i] - mean) * (x[i] - mean);
-    const float r = 1.0f / sqrtf((v_sum(var) + tail) / (float)n + eps);
+        rest += (double)((x[i] - mean) * (x[i] - mean));
+    const float var = (float)((v_dsum(square) + rest) / (double)n);
+    const float r = 1.0f / sqrtf(var + eps);
 
     for (size_t i = 0; i < whole; i += VW) {
         const vf d = v_mul(v_sub(v_load(x + i), v_set1(mean)), v_set1(r));
 
-        v_store(y + i, v_fma(d, v_load(w + i), v_load(b + i)));
+        v_store(y + i, v_add(v_mul(d, v_load(w + i)), v_load(b + i)));
     }
     for (size_t i = whole; i < n; i++)
         y[i] = (x[i] - mean) * r * w[i] + b[i];
@@ -137,12 +176,17 @@ static void silu_mul(float *y, const float *up, size_t n)
                   n - whole);
 }
 
-static inline vf v_gelu(vf x)
+/* Through halves, as the definition says why; beyond 10 it is 0 or x. */
+static inline vf v_gelu(vf given)
 {
+    const vf x = v_round_half(given);
     const vf x3 = v_mul(v_mul(x, x), x);
-    const vf u = v_mul(v_set1(0.7978845608f), v_fma(v_set1(0.044715f), x3, x));
+    const vf u =
+        v_mul(v_set1(0.7978845608f), v_fma(v_set1(0.044715f), x3, x));
+    const vf y = v_round_half(v_mul(x, v_sigmoid(v_add(u, u))));
 
-    return v_mul(x, v_sigmoid(v_add(u, u)));
+    return v_select_le(given, v_set1(-10.0f), v_zero(),
+                       v_select_le(v_set1(10.0f), given, given, y));
 }
 
 static void gelu(float *y, size_t n)

@@ -122,6 +122,49 @@ static inline float v_sum(vf a)
     return _mm_cvtss_f32(s);
 }
 
+/* Sums in double: what a norm divides by must not depend on the order. */
+typedef struct {
+    __m256d lo, hi;
+} vd;
+
+static inline vd v_dzero(void)
+{
+    return (vd){_mm256_setzero_pd(), _mm256_setzero_pd()};
+}
+
+/* acc + a * b */
+static inline vd v_dfma(vf a, vf b, vd acc)
+{
+    acc.lo = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)),
+                             _mm256_cvtps_pd(_mm256_castps256_ps128(b)),
+                             acc.lo);
+    acc.hi = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)),
+                             _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1)),
+                             acc.hi);
+    return acc;
+}
+
+static inline double v_dsum(vd a)
+{
+    const __m256d s = _mm256_add_pd(a.lo, a.hi);
+    const __m128d t =
+        _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
+
+    return _mm_cvtsd_f64(_mm_add_sd(t, _mm_unpackhi_pd(t, t)));
+}
+
+/* To half precision and back. */
+static inline vf v_round_half(vf a)
+{
+    return _mm256_cvtph_ps(_mm256_cvtps_ph(a, 0));
+}
+
+/* a where x <= y, else b */
+static inline vf v_select_le(vf x, vf y, vf a, vf b)
+{
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LE_OQ));
+}
+
 static inline float v_hmax(vf a)
 {
     __m128 s =

@@ -115,6 +115,45 @@ static inline float v_sum(vf a)
     return _mm512_reduce_add_ps(a);
 }
 
+/* Sums in double: what a norm divides by must not depend on the order. */
+typedef struct {
+    __m512d lo, hi;
+} vd;
+
+static inline vd v_dzero(void)
+{
+    return (vd){_mm512_setzero_pd(), _mm512_setzero_pd()};
+}
+
+/* acc + a * b */
+static inline vd v_dfma(vf a, vf b, vd acc)
+{
+    acc.lo = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)),
+                             _mm512_cvtps_pd(_mm512_castps512_ps256(b)),
+                             acc.lo);
+    acc.hi = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)),
+                             _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)),
+                             acc.hi);
+    return acc;
+}
+
+static inline double v_dsum(vd a)
+{
+    return _mm512_reduce_add_pd(_mm512_add_pd(a.lo, a.hi));
+}
+
+/* To half precision and back. */
+static inline vf v_round_half(vf a)
+{
+    return _mm512_cvtph_ps(_mm512_cvtps_ph(a, 0));
+}
+
+/* a where x <= y, else b */
+static inline vf v_select_le(vf x, vf y, vf a, vf b)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LE_OQ), b, a);
+}
+
 static inline float v_hmax(vf a)
 {
     return _mm512_reduce_max_ps(a);
