@@ -60,38 +60,32 @@ samples=${KEEP:-$(mktemp)}
 : >"$samples"
 
 # One line per figure: round, program, command's index, file, test, tokens/s
-# (the median of the program's own repetitions).
+# (the median of the program's own repetitions, and the best of them).
 run_one() {
     local round=$1 i=$2 file=$3
     # shellcheck disable=SC2086 # flags are words on purpose
-    ${commands[i]} -m "$file" -t "$threads" -p "$prompt" -n "$gen" -r 3 \
-        -o json 2>/dev/null | jq -r '.[] | [
+    timeout 300 ${commands[i]} -m "$file" -t "$threads" -p "$prompt" \
+        -n "$gen" -r 3 -o json 2>/dev/null | jq -r '.[] | [
             (if .n_gen > 0 then "tg\(.n_gen)" else "pp\(.n_prompt)" end),
-            (.samples_ts | sort | .[(length - 1) / 2 | floor])] | @tsv' |
-        while read -r label speed; do
-            printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$round" "${names[i]}" "$i" \
-                "$(basename "$file" .gguf)" "$label" "$speed"
+            (.samples_ts | sort | .[(length - 1) / 2 | floor], .[-1])] | @tsv' |
+        while read -r label speed best; do
+            printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$round" "${names[i]}" \
+                "$i" "$(basename "$file" .gguf)" "$label" "$speed" "$best"
         done >>"$samples" || echo "compare.sh: failed: ${commands[i]}" >&2
 }
 
-for ((round = 1; round <= rounds; round++)); do
-    for file in "${files[@]}"; do
-        for ((j = 0; j < ${#names[@]}; j++)); do
-            i=$j
-            [ $((round % 2)) -eq 1 ] || i=$((${#names[@]} - 1 - j))
-            run_one "$round" "$i" "$file"
-        done
+# What there is when the run is ended early is reported too.
+report() {
+    echo "$threads threads, interleaved rounds, medians of tokens/s;" \
+        "in brackets the best run;" \
+        "ratio: ours over theirs within a round, median" \
+        "(smallest .. largest), and of the best runs"
+    for ((i = 1; i < ${#names[@]}; i++)); do
+        echo "- ${names[i]} setting $i:" \
+            "\`$(sed 's|^[^ ]*/||' <<<"${commands[i]}")\`"
     done
-    echo "round $round of $rounds, load $(cut -d' ' -f1 /proc/loadavg)" >&2
-done
-
-echo "$threads threads, $rounds interleaved rounds, medians of tokens/s;" \
-    "ratio: ours over theirs within a round, median (smallest .. largest)"
-for ((i = 1; i < ${#names[@]}; i++)); do
-    echo "- ${names[i]} setting $i: \`$(sed 's|^[^ ]*/||' <<<"${commands[i]}")\`"
-done
-echo
-awk -F '\t' '
+    echo
+    awk -F '\t' '
 function median(list,    v, n, i, j, x) {
     n = split(list, v, " ")
     for (i = 2; i <= n; i++) {
@@ -117,37 +111,58 @@ function median(list,    v, n, i, j, x) {
     last = $3 > last ? $3 : last
     speed[key, $3, $1] = $6
     all[key, $3] = all[key, $3] " " $6
+    top[key, $3] = $7 > top[key, $3] ? $7 : top[key, $3]
     n_rounds = $1 > n_rounds ? $1 : n_rounds
 }
 END {
     head = "| model | test | infer-bench |"
     rule = "|---|---|---:|"
     for (p = 1; p <= n_peers; p++) {
-        head = head " " peers[p] " (setting) | ratio |"
-        rule = rule "---:|---:|"
+        head = head " " peers[p] " (setting) | ratio | of best |"
+        rule = rule "---:|---:|---:|"
     }
     print head
     print rule
     for (k = 1; k <= n_keys; k++) {
         key = keys[k]
         split(key, part, SUBSEP)
-        line = sprintf("| %s | %s | %.0f |", part[1], part[2],
-                       median(all[key, 0]))
+        line = sprintf("| %s | %s | %.0f [%.0f] |", part[1], part[2],
+                       median(all[key, 0]), top[key, 0])
         for (p = 1; p <= n_peers; p++) {
-            best = 0
+            best = fastest = 0
             for (i = 1; i <= last; i++)
-                if (name[i] == peers[p] && median(all[key, i]) > best) {
-                    best = median(all[key, i])
-                    which = i
+                if (name[i] == peers[p]) {
+                    if (top[key, i] > fastest)
+                        fastest = top[key, i]
+                    if (median(all[key, i]) > best) {
+                        best = median(all[key, i])
+                        which = i
+                    }
                 }
             ratios = ""
             for (r = 1; r <= n_rounds; r++)
                 if (speed[key, which, r] > 0 && speed[key, 0, r] > 0)
                     ratios = ratios " " speed[key, 0, r] / speed[key, which, r]
             ratio = median(ratios)
-            line = line sprintf(" %.0f (%d) | %.2f (%.2f .. %.2f) |", best,
-                                which, ratio, least, most)
+            line = line sprintf(" %.0f [%.0f] (%d) | %.2f (%.2f .. %.2f) |" \
+                                " %.2f |", best, fastest, which, ratio, least, most,
+                                fastest > 0 ? top[key, 0] / fastest : 0)
         }
         print line
     }
 }' "$samples"
+}
+
+trap 'report; exit 1' INT TERM
+for ((round = 1; round <= rounds; round++)); do
+    for file in "${files[@]}"; do
+        for ((j = 0; j < ${#names[@]}; j++)); do
+            i=$j
+            [ $((round % 2)) -eq 1 ] || i=$((${#names[@]} - 1 - j))
+            run_one "$round" "$i" "$file"
+        done
+    done
+    echo "round $round of $rounds, load $(cut -d' ' -f1 /proc/loadavg)" >&2
+done
+
+report
