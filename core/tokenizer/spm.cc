@@ -10,10 +10,11 @@
  *     SentencePiece wants exactly one.
  *   - Bytes that are not UTF-8 never reach it (it would make U+FFFD of them):
  *     they become byte tokens here, and nothing merges across them.
- *   - A long text is encoded in parts of about a kilobyte; one call costs
- *     O(n log n) time and a hundred times the text in memory. A cut is made
- *     only between two characters that are neighbours in no piece, so no merge
- *     could have crossed it, and the result is the same.
+ *   - A text is cut between characters that are neighbours in no piece: no
+ *     merge could have crossed there, so the result is the same. Such a word
+ *     is looked up first among the pieces that SentencePiece was seen to make
+ *     of their own text; the others go to it by the kilobyte, since one call
+ *     costs O(n log n) time and a hundred times the text in memory.
  *
  * C++ exceptions stop here.
  */
@@ -41,7 +42,18 @@ extern "C" {
 struct infer_spm {
     sentencepiece::SentencePieceProcessor processor;
     std::vector<bool> neighbours; /* Bloom filter of pairs; empty: never cut */
-    bool bytes;                   /* all 256 byte pieces are there */
+    bool bytes = false;           /* all 256 byte pieces are there */
+    infer_strs words = {}; /* bytes of pieces that encode to themselves */
+    std::vector<int32_t> word_ids; /* of each */
+    size_t longest_word = 0;
+
+    infer_spm() = default;
+    infer_spm(const infer_spm &) = delete;
+    infer_spm &operator=(const infer_spm &) = delete;
+    ~infer_spm()
+    {
+        infer_strs_release(&words);
+    }
 };
 
 namespace
@@ -49,6 +61,7 @@ namespace
 
 constexpr size_t kPairBits = 1 << 19;
 constexpr size_t kPartBytes = 1024;
+constexpr size_t kMaxWord = 64; /* longer pieces are rare, and slow to try */
 constexpr uint32_t kSpace = 0x2581; /* U+2581 stands for a space in pieces */
 
 /* ---- ModelProto: the fields used, by number ------------------------------ */
@@ -159,14 +172,44 @@ void NotePairs(infer_spm *spm, std::string_view piece)
     }
 }
 
+/* Ask SentencePiece which pieces it makes of their own text. */
+void NoteWords(infer_spm *spm, const infer_vocab *v)
+{
+    std::vector<int> ids;
+
+    if (infer_strs_init(&spm->words, v->n) != 0)
+        throw std::bad_alloc();
+    for (uint32_t id = 0; id < v->n; id++) {
+        const infer_gguf_str *bytes = &v->bytes[id];
+
+        if (v->types[id] != INFER_TOKEN_NORMAL || bytes->len > kMaxWord ||
+            !spm->processor.Encode(Text(v, id), &ids).ok() || ids.size() != 1 ||
+            ids[0] != static_cast<int>(id))
+            continue;
+        if (infer_strs_add(&spm->words, bytes->data, bytes->len) ==
+            spm->word_ids.size()) {
+            spm->word_ids.push_back(ids[0]);
+            spm->longest_word = std::max(spm->longest_word, bytes->len);
+        }
+    }
+}
+
 /* ---- encoding ------------------------------------------------------------ */
 
 struct Encoder {
     const infer_spm *spm;
     const infer_vocab *v;
     infer_ids *out;
+    bool prefix;           /* a space is still to come before the text */
+    size_t start = 0;      /* of what is put off */
+    size_t word_start = 0; /* of the word being read */
     std::vector<int> ids;
     std::string joined;
+
+    Encoder(const infer_spm *s, const infer_vocab *vocab, infer_ids *o, bool p)
+        : spm(s), v(vocab), out(o), prefix(p)
+    {
+    }
 
     void Push(int32_t id)
     {
@@ -213,27 +256,54 @@ struct Encoder {
             Push(id);
     }
 
-    /* The first part has a space before it, when one is wanted. */
-    void Flush(std::string_view text, bool *prefix)
+    /* Encode what was put off, up to a cut. */
+    void Flush(std::string_view text, size_t end)
     {
-        if (*prefix) {
-            joined.assign(1, ' ');
-            joined.append(text);
-            text = joined;
-            *prefix = false;
+        Run(text.substr(start, end - start));
+        start = end;
+    }
+
+    /* The first word has a space before it, and goes alone. */
+    void FirstWord(std::string_view word)
+    {
+        joined.assign(1, ' ');
+        joined.append(word);
+        Run(joined);
+        start = word.size();
+        prefix = false;
+    }
+
+    /* A word ends here: it is known, or is put off to go with others. */
+    void EndWord(std::string_view text, size_t end)
+    {
+        const auto word = text.substr(word_start, end - word_start);
+        int32_t at = -1;
+
+        word_start = end;
+        if (prefix)
+            return FirstWord(word);
+        if (word.empty())
+            return;
+        if (word.size() <= spm->longest_word)
+            at = infer_strs_find(&spm->words, word.data(), word.size());
+        if (at >= 0) {
+            Flush(text, end - word.size());
+            Push(spm->word_ids[static_cast<size_t>(at)]);
+            start = end;
+        } else if (end - start >= kPartBytes) {
+            Flush(text, end);
         }
-        Run(text);
     }
 
     bool MayCut(uint32_t a, uint32_t b) const
     {
         a = a == ' ' ? kSpace : a;
         b = b == ' ' ? kSpace : b;
-        return !spm->neighbours.empty() && !spm->neighbours[PairBit(a, b)];
+        return !spm->neighbours[PairBit(a, b)];
     }
 
     size_t Invalid(std::string_view text);
-    int Text(std::string_view text, bool prefix, infer_error *err);
+    int Text(std::string_view text, infer_error *err);
 };
 
 /*
@@ -258,27 +328,27 @@ size_t Encoder::Invalid(std::string_view text)
     return i;
 }
 
-int Encoder::Text(std::string_view text, bool prefix, infer_error *err)
+int Encoder::Text(std::string_view text, infer_error *err)
 {
-    size_t start = 0, i = 0;
     uint32_t cp = 0, last = 0;
 
-    for (size_t n; i < text.size(); i += n, last = cp) {
+    for (size_t i = 0, n; i < text.size(); i += n, last = cp) {
         n = infer_utf8_next(&text[i], text.size() - i, &cp);
         if (n == 0) {
-            Flush(text.substr(start, i - start), &prefix);
+            EndWord(text, i);
+            Flush(text, i);
             n = Invalid(text.substr(i));
-            start = i + n;
-        } else if (i - start >= kPartBytes && MayCut(last, cp)) {
-            Flush(text.substr(start, i - start), &prefix);
-            start = i;
-        } else if (i - start > INFER_TOKENIZE_MAX_RUN) {
+            start = word_start = i + n;
+        } else if (i > word_start && MayCut(last, cp)) {
+            EndWord(text, i);
+        } else if (i - word_start > INFER_TOKENIZE_MAX_RUN) {
             return infer_fail(err, INFER_ETOOLONG,
                               "more than %d bytes without a place to cut",
                               INFER_TOKENIZE_MAX_RUN);
         }
     }
-    Flush(text.substr(start), &prefix);
+    EndWord(text, text.size());
+    Flush(text, text.size());
     return 0;
 }
 
@@ -315,6 +385,7 @@ int Create(infer_spm *spm, const infer_vocab *v, const infer_spm_file *file,
         spm->neighbours.resize(kPairBits);
         for (uint32_t id = 0; id < v->n; id++)
             NotePairs(spm, Text(v, id));
+        NoteWords(spm, v);
     }
     return 0;
 }
@@ -353,11 +424,11 @@ int infer_spm_encode(const struct infer_spm *spm, const struct infer_vocab *v,
                      struct infer_ids *out, struct infer_error *err)
 {
     try {
-        Encoder e{spm, v, out, {}, {}};
+        Encoder e(spm, v, out, prefix);
         const std::string_view view(text, len);
 
         return spm->neighbours.empty() ? EncodeWhole(&e, view, err)
-                                       : e.Text(view, prefix, err);
+                                       : e.Text(view, err);
     } catch (const std::bad_alloc &) {
         return infer_fail(err, INFER_ENOMEM, "out of memory encoding %zu bytes",
                           len);
