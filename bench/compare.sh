@@ -145,7 +145,8 @@ END {
                     ratios = ratios " " speed[key, 0, r] / speed[key, which, r]
             ratio = median(ratios)
             line = line sprintf(" %.0f [%.0f] (%d) | %.2f (%.2f .. %.2f) |" \
-                                " %.2f |", best, fastest, which, ratio, least, most,
+                                " %.2f |",
+                                best, fastest, which, ratio, least, most,
                                 fastest > 0 ? top[key, 0] / fastest : 0)
         }
         print line
