@@ -14,8 +14,6 @@
 #include <cmocka.h>
 
 #include "core/model/model.h"
-#include "core/tokenizer/clean.h"
-#include "core/tokenizer/pretok.h"
 #include "core/tokenizer/tokenizer.h"
 
 #include <math.h>
@@ -312,6 +310,80 @@ static void test_spm_without_scores(void **state)
     infer_tokenizer_free(t);
 }
 
+/* The definition: of all neighbours that make a piece the best first, of equals
+ * the leftmost. text has U+2581 for spaces; returns how many ids. */
+static size_t merge_slowly(const char *text, int32_t *ids)
+{
+    size_t start[4096], n = 0;
+
+    for (const char *p = text; *p; p++)
+        if (((unsigned char)*p & 0xc0) != 0x80)
+            start[n++] = (size_t)(p - text);
+    start[n] = strlen(text);
+    for (;;) {
+        size_t best = n;
+        float score = -INFINITY;
+
+        for (size_t i = 0; i + 1 < n; i++)
+            for (int k = SP; k <= AAAA; k++) {
+                const size_t len = start[i + 2] - start[i];
+
+                if (strlen(spm_pieces[k].text) == len &&
+                    memcmp(text + start[i], spm_pieces[k].text, len) == 0 &&
+                    spm_pieces[k].score > score) {
+                    best = i;
+                    score = spm_pieces[k].score;
+                }
+            }
+        if (best == n)
+            break;
+        memmove(&start[best + 1], &start[best + 2],
+                (n - best - 1) * sizeof(*start));
+        n--;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const size_t len = start[i + 1] - start[i];
+
+        ids[i] = BYTE0 + (unsigned char)text[start[i]];
+        for (int k = SP; k <= AAAA; k++)
+            if (strlen(spm_pieces[k].text) == len &&
+                memcmp(text + start[i], spm_pieces[k].text, len) == 0)
+                ids[i] = k;
+    }
+    return n;
+}
+
+/* Cutting, looking up and SentencePiece together keep to the definition. */
+static void test_spm_definition(void **state)
+{
+    static const char letters[] = "aaaaaab b c";
+    struct infer_tokenizer *t;
+    struct image im;
+    unsigned seed = 1;
+
+    (void)state;
+    spm_image(&im, true);
+    t = must_create(&im);
+    for (int round = 0; round < 40; round++) {
+        char text[1600], escaped[4096] = UL;
+        const size_t len = round < 30 ? 1u + (unsigned)round : 1500;
+        size_t n = 3;
+        int32_t want[4096];
+
+        for (size_t i = 0; i < len; i++) {
+            seed = seed * 1103515245 + 12345;
+            text[i] = letters[(seed >> 16) % 11];
+            if (text[i] == ' ')
+                n += (size_t)sprintf(escaped + n, UL);
+            else
+                escaped[n++] = text[i];
+        }
+        text[len] = escaped[n] = '\0';
+        check_n(t, text, len, false, want, merge_slowly(escaped, want));
+    }
+    infer_tokenizer_free(t);
+}
+
 /* A megabyte without a place to cut is encoded, too much of it refused. */
 static void test_long_words(void **state)
 {
@@ -437,61 +509,6 @@ static void test_bpe_long_word(void **state)
     free(text);
 }
 
-/* ---- pre-tokenizers
- * ------------------------------------------------------------ */
-
-static int join_word(void *ctx, const char *word, size_t len)
-{
-    char *joined = ctx;
-
-    if (*joined)
-        strcat(joined, "|");
-    strncat(joined, word, len);
-    return 0;
-}
-
-static void test_pretok(void **state)
-{
-    static const struct {
-        const char *name, *text, *words;
-    } cases[] = {
-        {"gpt-2", "I'll eat 12345 eggs!!  ok \n",
-         "I|'ll| eat| 12345| eggs|!!| | ok| \n"},
-        {"gpt-2", "I'LL", "I|'|LL"},
-        {"gpt-2",
-         "a\xe1\xa0\x8e"
-         "b\xc2\x85",
-         "a|\xe1\xa0\x8e|b|\xc2\x85"},
-        {"llama-bpe", "I'LL eat 12345 eggs!!\n\n  ok",
-         "I|'LL| eat| |123|45| eggs|!!\n\n| | ok"},
-        {"llama-bpe", "(x)\t y \n z", "(x|)|\t| y| \n| z"},
-        {"qwen2", "v12.5 x", "v|1|2|.|5| x"},
-        {"smollm", "v12 x", "v|1|2| x"},
-        {"default", "v1234, x<y", "v|123|4|,| x|<|y"},
-        {"falcon", "v1234, x`y", "v|123|4|,| x|`|y"},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        const struct infer_pretok_rule *rule =
-            infer_pretok_find(cases[i].name, strlen(cases[i].name));
-        struct infer_pretok *p = NULL;
-        char joined[256] = "";
-
-        assert_non_null(rule);
-        assert_int_equal(infer_pretok_create(&p, rule, NULL), 0);
-        assert_int_equal(infer_pretok_split(p, cases[i].text,
-                                            strlen(cases[i].text), join_word,
-                                            joined, NULL),
-                         0);
-        assert_string_equal(joined, cases[i].words);
-        infer_pretok_free(p);
-    }
-    assert_null(infer_pretok_find("gpt", 3));
-    assert_null(infer_pretok_find("", 0));
-    assert_null(infer_pretok_find("gpt-2 phi-2", 11));
-}
-
 /* ---- decoding
  * ------------------------------------------------------------------- */
 
@@ -575,63 +592,6 @@ static void test_stream(void **state)
         free(whole);
     }
     infer_tokenizer_free(t);
-}
-
-static void test_clean_spaces(void **state)
-{
-    static const char *const cases[][2] = {
-        {"", ""},
-        {" ", " "},
-        {" ?", "?"},
-        {"a  , b", "a , b"},
-        {"a ' b", "a'b"},
-        {"a ' ' b", "a'' b"},
-        {"it 's we 're I 've he 'll I 'd don 't I 'm",
-         "it's we're I've he 'll I 'd don 't I'm"},
-        {"a 'r", "a 'r"},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        char s[80];
-        size_t n;
-
-        strcpy(s, cases[i][0]);
-        n = infer_clean_spaces(s, strlen(s));
-        s[n] = '\0';
-        assert_string_equal(s, cases[i][1]);
-    }
-}
-
-static void test_utf8_complete(void **state)
-{
-    static const struct {
-        const char *text;
-        size_t complete;
-    } cases[] = {
-        {"", 0},
-        {"abc", 3},
-        {"a\xc3", 1},
-        {"a\xc3\xa9", 3},
-        {"a\xe2\x82", 1},
-        {"a\xe2\x82\xac", 4},
-        {"\xf0", 0},
-        {"\xf0\x9f\x98", 0},
-        {"\xf0\x9f\x98\x80", 4},
-        {"\xf0\x80", 2},          /* overlong: already invalid */
-        {"\xed\xa0", 2},          /* surrogate */
-        {"\xf4\x90", 2},          /* above U+10FFFF */
-        {"\xff", 1},              /* never starts anything */
-        {"\xc3\xa9\x80", 3},      /* stray continuation */
-        {"a\x80\x80\x80\x80", 5}, /* no lead in reach */
-        {"\xe2\x82\xac\xe2", 3},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
-        assert_int_equal(
-            infer_utf8_complete(cases[i].text, strlen(cases[i].text)),
-            cases[i].complete);
 }
 
 /* ---- malformed vocabularies
@@ -879,15 +839,13 @@ int main(void)
         cmocka_unit_test(test_spm_keys),
         cmocka_unit_test(test_spm_without_bytes),
         cmocka_unit_test(test_spm_without_scores),
+        cmocka_unit_test(test_spm_definition),
         cmocka_unit_test(test_long_words),
         cmocka_unit_test(test_bpe),
         cmocka_unit_test(test_bpe_pre),
         cmocka_unit_test(test_bpe_long_word),
-        cmocka_unit_test(test_pretok),
         cmocka_unit_test(test_decode),
         cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_clean_spaces),
-        cmocka_unit_test(test_utf8_complete),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_long_piece),
         cmocka_unit_test(test_malformed_bpe),
