@@ -59,7 +59,7 @@ void dispatch_chunk(struct server *s, struct chunk *c)
         r->job = NULL;
         if (job->kind == JOB_GENERATE)
             generation_done(r, job, c);
-        else if (!r->response) /* else: given up before */
+        else if (!r->answered)
             answer_tokens(r, c);
         request_resume(r);
     }

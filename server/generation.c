@@ -130,7 +130,8 @@ void generation_delta(struct request *r, const struct job *job, struct chunk *c)
                        c->finish == INFER_FINISH_NONE;
 
     note(g, c);
-    if (c->text.failed || c->tokens.failed || c->tops.failed) {
+    if (!r->answered &&
+        (c->text.failed || c->tokens.failed || c->tops.failed)) {
         chunk_free(c);
         job_cancel(r->job);
         generation_abort(r, 503, "out of memory");
@@ -141,7 +142,7 @@ void generation_delta(struct request *r, const struct job *job, struct chunk *c)
         g->held[c->choice] = c;
         return;
     }
-    if (r->stream.ended || empty) {
+    if (r->answered || empty) {
         chunk_free(c);
         return;
     }
@@ -210,18 +211,29 @@ static void finish_stream(struct request *r)
     commit(r);
 }
 
+static void error_event(struct request *r, unsigned status, const char *message)
+{
+    struct buf *out = stream_buf(r);
+
+    r->finish = "error";
+    buf_str(out, "data: ");
+    reply_error_body(out, status, NULL, NULL, message);
+    buf_str(out, "\n\n");
+    stream_end(r);
+    commit(r);
+}
+
 void generation_done(struct request *r, const struct job *job,
                      const struct chunk *c)
 {
     totals(r, job);
-    /* given up before; but a stream's response may still wait for MHD when
-     * all its chunks come at once */
-    if (r->stream.ended || (r->response && !r->stream.started))
-        return;
+    if (r->answered)
+        return; /* given up before */
+    r->answered = true;
     if (c->error.status && !r->stream.started)
         reply_engine_error(r, &c->error, c->param);
     else if (c->error.status)
-        generation_abort(r, reply_status(c->error.status), c->error.text);
+        error_event(r, reply_status(c->error.status), c->error.text);
     else if (r->stream.started)
         finish_stream(r);
     else
@@ -230,22 +242,16 @@ void generation_done(struct request *r, const struct job *job,
 
 void generation_abort(struct request *r, unsigned status, const char *message)
 {
-    struct buf *out;
-
-    r->finish = "error";
-    if (!r->stream.started) {
-        if (status == 503)
-            reply_retry(r, status, NULL, 1, "%s", message);
-        else
-            reply_error(r, status, NULL, NULL, "%s", message);
+    if (r->answered)
         return;
-    }
-    out = stream_buf(r);
-    buf_str(out, "data: ");
-    reply_error_body(out, status, NULL, NULL, message);
-    buf_str(out, "\n\n");
-    stream_end(r);
-    commit(r);
+    r->answered = true;
+    r->finish = "error";
+    if (r->stream.started)
+        error_event(r, status, message);
+    else if (status == 503)
+        reply_retry(r, status, NULL, 1, "%s", message);
+    else
+        reply_error(r, status, NULL, NULL, "%s", message);
 }
 
 void generation_ping(struct request *r, uint64_t now_ms)
@@ -255,7 +261,7 @@ void generation_ping(struct request *r, uint64_t now_ms)
     const uint64_t since =
         r->stream.started ? r->stream.last_data_ms : g->arrived_ns / 1000000;
 
-    if (!g->stream || r->stream.ended || now_ms < since + every || !begin(r))
+    if (!g->stream || r->answered || now_ms < since + every || !begin(r))
         return;
     buf_str(stream_buf(r), ": ping\n\n");
     commit(r);

@@ -103,6 +103,7 @@ struct request {
     bool suspended; /* MHD holds it */
     bool queued;    /* the response was given to MHD */
     bool gone;      /* the client hung up */
+    bool answered;  /* the job's answer is complete, or given up */
     unsigned status;
     struct MHD_Response *response; /* until queued */
     uint64_t n_sent;
