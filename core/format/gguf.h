@@ -109,7 +109,8 @@ void infer_gguf_writer_free(struct infer_gguf_writer *w);
 
 /* Add metadata; a key may be set once. Strings and arrays are copied. Failures
  * (ENOMEM, EINVAL) stick: a later _save() reports the first one. */
-void infer_gguf_set_u32(struct infer_gguf_writer *w, const char *key, uint32_t v);
+void infer_gguf_set_u32(struct infer_gguf_writer *w, const char *key,
+                        uint32_t v);
 void infer_gguf_set_f32(struct infer_gguf_writer *w, const char *key, float v);
 void infer_gguf_set_bool(struct infer_gguf_writer *w, const char *key, bool v);
 void infer_gguf_set_str(struct infer_gguf_writer *w, const char *key,
@@ -120,7 +121,8 @@ void infer_gguf_set_array(struct infer_gguf_writer *w, const char *key,
 void infer_gguf_set_strs(struct infer_gguf_writer *w, const char *key,
                          const struct infer_gguf_str *v, size_t n);
 /* Copy every key of g that w does not have yet. */
-void infer_gguf_set_all(struct infer_gguf_writer *w, const struct infer_gguf *g);
+void infer_gguf_set_all(struct infer_gguf_writer *w,
+                        const struct infer_gguf *g);
 
 /* Add a tensor; data is borrowed until _save(). dims as in the reader. */
 void infer_gguf_add_tensor(struct infer_gguf_writer *w, const char *name,

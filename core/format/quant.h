@@ -30,18 +30,62 @@ enum infer_qtype {
     INFER_BF16 = 30
 };
 
-/* Blocks as they lie in a file. Halves are IEEE binary16, little-endian. */
-struct infer_block_q4_0 { uint16_t d; uint8_t qs[16]; };               /* 32 */
-struct infer_block_q4_1 { uint16_t d, m; uint8_t qs[16]; };            /* 32 */
-struct infer_block_q5_0 { uint16_t d; uint8_t qh[4]; uint8_t qs[16]; }; /* 32 */
-struct infer_block_q5_1 { uint16_t d, m; uint8_t qh[4]; uint8_t qs[16]; };
-struct infer_block_q8_0 { uint16_t d; int8_t qs[32]; };
-struct infer_block_iq4_nl { uint16_t d; uint8_t qs[16]; };
-struct infer_block_q2_k { uint8_t scales[16]; uint8_t qs[64]; uint16_t d, dmin; };
-struct infer_block_q3_k { uint8_t hmask[32]; uint8_t qs[64]; uint8_t scales[12]; uint16_t d; };
-struct infer_block_q4_k { uint16_t d, dmin; uint8_t scales[12]; uint8_t qs[128]; };
-struct infer_block_q5_k { uint16_t d, dmin; uint8_t scales[12]; uint8_t qh[32]; uint8_t qs[128]; };
-struct infer_block_q6_k { uint8_t ql[128]; uint8_t qh[64]; int8_t scales[16]; uint16_t d; };
+/* Blocks as they lie in a file, of 32 values each, the K formats of 256. d, m
+ * and dmin are IEEE binary16, little-endian; unpack.c has the layouts. */
+struct infer_block_q4_0 {
+    uint16_t d;
+    uint8_t qs[16];
+};
+struct infer_block_q4_1 {
+    uint16_t d, m;
+    uint8_t qs[16];
+};
+struct infer_block_q5_0 {
+    uint16_t d;
+    uint8_t qh[4];
+    uint8_t qs[16];
+};
+struct infer_block_q5_1 {
+    uint16_t d, m;
+    uint8_t qh[4];
+    uint8_t qs[16];
+};
+struct infer_block_q8_0 {
+    uint16_t d;
+    int8_t qs[32];
+};
+struct infer_block_iq4_nl {
+    uint16_t d;
+    uint8_t qs[16];
+};
+struct infer_block_q2_k {
+    uint8_t scales[16];
+    uint8_t qs[64];
+    uint16_t d, dmin;
+};
+struct infer_block_q3_k {
+    uint8_t hmask[32];
+    uint8_t qs[64];
+    uint8_t scales[12];
+    uint16_t d;
+};
+struct infer_block_q4_k {
+    uint16_t d, dmin;
+    uint8_t scales[12];
+    uint8_t qs[128];
+};
+struct infer_block_q5_k {
+    uint16_t d, dmin;
+    uint8_t scales[12];
+    uint8_t qh[32];
+    uint8_t qs[128];
+};
+struct infer_block_q6_k {
+    uint8_t ql[128];
+    uint8_t qh[64];
+    int8_t scales[16];
+    uint16_t d;
+};
 
 /* The 16 values of IQ4_NL, in 1/127 of the block's largest. */
 extern const int8_t infer_iq4_nl_values[16];
@@ -52,8 +96,8 @@ void infer_k_scale_min(const uint8_t scales[12], int j, uint8_t *scale,
 
 /* Everything that depends on a type alone. */
 struct infer_qtype_info {
-    const char *name;      /* "Q8_0" */
-    uint32_t block;        /* values per block */
+    const char *name; /* "Q8_0" */
+    uint32_t block;   /* values per block */
     uint32_t block_bytes;
 };
 
@@ -74,9 +118,14 @@ size_t infer_qtype_bytes(uint32_t type, size_t n);
 void infer_dequantize(uint32_t type, const void *src, float *dst, size_t n);
 
 /*
- * Blocks of n (whole blocks) values, by ggml's reference rounding.
- *   weight  [n] or NULL   importance of each value (squared activations)
- * Errors  EUNSUPPORTED (no quantizer for type), EINVAL (a NaN or Inf value)
+ * Blocks of n (whole blocks) values. Formats of 32 by ggml's reference rounding
+ * where weight is NULL; with it, and for the K formats, the least squared error
+ * that a search finds (about 70 ns a value).
+ *   dst     [n / block] blocks, aligned to 2 bytes   out
+ *   weight  [n] or NULL   in   importance of each value, finite and not
+ *                              negative (mean squared activations)
+ * Errors  EUNSUPPORTED (no quantizer for type), EINVAL (a value is not finite,
+ *         or too large for the type)
  */
 int infer_quantize(uint32_t type, const float *src, void *dst, size_t n,
                    const float *weight, struct infer_error *err);
