@@ -385,7 +385,7 @@ static int read_variable(struct config *c, const char *entry,
     return config_fail(err, INFER_EINVAL, "unknown variable %s", what);
 }
 
-static const char *variable(char **env, const char *name)
+static const char *variable(const char *const *env, const char *name)
 {
     const size_t len = strlen(name);
 
@@ -413,7 +413,8 @@ static bool is_flag(const struct flag *f, const char *name)
 }
 
 /* Take the flag at *argv, and its value, and advance past both. */
-static int next_flag(char ***argv, struct flag *f, struct infer_error *err)
+static int next_flag(const char *const **argv, struct flag *f,
+                     struct infer_error *err)
 {
     const char *text = *(*argv)++;
     bool special, needs_value;
@@ -454,7 +455,7 @@ static int next_flag(char ***argv, struct flag *f, struct infer_error *err)
 }
 
 /* First pass: is every flag known, and which file is to be read? */
-static int scan_flags(char **argv, const char **path,
+static int scan_flags(const char *const *argv, const char **path,
                       enum config_action *action, struct infer_error *err)
 {
     while (*argv) {
@@ -475,7 +476,8 @@ static int scan_flags(char **argv, const char **path,
     return 0;
 }
 
-static int apply_flags(struct config *c, char **argv, struct infer_error *err)
+static int apply_flags(struct config *c, const char *const *argv,
+                       struct infer_error *err)
 {
     while (*argv) {
         struct flag f;
@@ -534,8 +536,9 @@ static int check(const struct config *c, struct infer_error *err)
     return 0;
 }
 
-int config_load(struct config *c, char **argv, char **env,
-                enum config_action *action, struct infer_error *err)
+int config_load(struct config *c, const char *const *argv,
+                const char *const *env, enum config_action *action,
+                struct infer_error *err)
 {
     const char *path = variable(env, "INFERD_CONFIG");
     int rc;
@@ -548,7 +551,7 @@ int config_load(struct config *c, char **argv, char **env,
     rc = config_init(c, err);
     if (rc == 0 && path && *path)
         rc = config_read_file(c, path, err);
-    for (char **e = env; rc == 0 && e && *e; e++)
+    for (const char *const *e = env; rc == 0 && e && *e; e++)
         rc = read_variable(c, *e, err);
     if (rc == 0)
         rc = apply_flags(c, argv + 1, err);

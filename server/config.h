@@ -85,8 +85,9 @@ enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION };
  *   action     what the flags ask for
  * Errors  EINVAL, EIO, ENOMEM; err names the flag, variable or key
  */
-int config_load(struct config *c, char **argv, char **env,
-                enum config_action *action, struct infer_error *err);
+int config_load(struct config *c, const char *const *argv,
+                const char *const *env, enum config_action *action,
+                struct infer_error *err);
 void config_release(struct config *c);
 void config_help(void); /* on stdout */
 

@@ -20,7 +20,8 @@ int main(int argc, char **argv)
     int rc;
 
     (void)argc;
-    if (config_load(&config, argv, environ, &action, &err)) {
+    if (config_load(&config, (const char *const *)argv,
+                    (const char *const *)environ, &action, &err)) {
         fprintf(stderr, "inferd: %s\n", err.text);
         return 2;
     }
