@@ -59,7 +59,7 @@ class Concurrency(Case):
     def test_gauges_return_to_zero(self):
         together([lambda: self.s.generate(prompt="a", max_tokens=20)
                   for _ in range(16)])
-        for name in ("inferd_requests_running", "inferd_requests_waiting"):
+        for name in ("inferd_requests_running", "inferd_queue_requests"):
             self.s.wait_metric(name, lambda v: v == 0)
 
     def test_errors_among_good_ones(self):

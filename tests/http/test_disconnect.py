@@ -25,7 +25,7 @@ class Disconnect(Case):
     def stops(self, count=1, within=1.0):
         """The gauge falls to 0 soon, and the counter tells why."""
         took = self.s.wait_metric(RUNNING, lambda v: v == 0, within)
-        self.s.wait_metric("inferd_requests_waiting", lambda v: v == 0, 1)
+        self.s.wait_metric("inferd_queue_requests", lambda v: v == 0, 1)
         self.s.wait_metric("inferd_cancelled_total",
                            lambda v: v >= self.cancelled + count, 1)
         return took
@@ -64,10 +64,10 @@ class Disconnect(Case):
         try:
             waiting = [self.s.open_stream(wait=False, **LONG)
                        for _ in range(20)]
-            self.s.wait_metric("inferd_requests_waiting", lambda v: v >= 20)
+            self.s.wait_metric("inferd_queue_requests", lambda v: v >= 20)
             for sock in waiting:
                 sock.close()
-            self.s.wait_metric("inferd_requests_waiting", lambda v: v < 20, 2)
+            self.s.wait_metric("inferd_queue_requests", lambda v: v < 20, 2)
         finally:
             first.close()
         self.stops(21, within=2)

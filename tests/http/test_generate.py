@@ -90,7 +90,7 @@ class Generate(Case):
         r = self.s.post("/v1/generate", GREEDY,
                         headers={"X-Request-Id": "abc-123"})
         self.assertEqual(r.headers["X-Request-Id"], "abc-123")
-        for bad in ("x" * 1000, "a b\tc\x01", "\"<script>"):
+        for bad in ("x" * 1000, "a b\tc\x01", "\xe9"):
             r = self.s.post("/v1/generate", GREEDY,
                             headers={"X-Request-Id": bad})
             self.assertEqual(r.status, 200)

@@ -102,7 +102,7 @@ def soak(seconds):
     grown = max(resident[-third:]) - max(resident[third:2 * third] or [0])
     if grown > 20 * harness.SLOW:
         failures.append(f"resident set grows: {grown:.1f} MB in the last third")
-    for name in ("inferd_requests_running", "inferd_requests_waiting"):
+    for name in ("inferd_requests_running", "inferd_queue_requests"):
         server.wait_metric(name, lambda v: v == 0)
     status = server.stop()
     if status:
