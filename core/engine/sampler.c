@@ -125,45 +125,52 @@ static uint32_t block_len(const struct infer_sampler *s, uint32_t b)
     return b + 1 < s->n_blocks ? BLOCK : s->n_vocab - b * BLOCK;
 }
 
-/* Maximum of x[0..n) by lanes; *nan_bits collects a high bit for each NaN. */
-static float max_of(const float *x, size_t n, uint32_t *nan_bits)
+/* Maximum of x[0..n), n <= BLOCK; bad[] collects a bit for each NaN. The loops
+ * have constant counts, so that the compiler uses vectors. */
+static float max_of(const float *x, uint32_t n, uint32_t *restrict bad)
 {
     float lane[LANES];
-    uint32_t bad[LANES] = {0};
-    float max = -INFINITY;
-    size_t i = 0;
 
-    for (size_t j = 0; j < LANES; j++)
+    for (int j = 0; j < LANES; j++)
         lane[j] = -INFINITY;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++) {
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-            bad[j] |= x[i + j] != x[i + j];
+    if (n == BLOCK) {
+        for (int i = 0; i < BLOCK; i += LANES)
+            for (int j = 0; j < LANES; j++) {
+                lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+                bad[j] |= x[i + j] != x[i + j];
+            }
+    } else {
+        for (uint32_t i = 0; i < n; i++) {
+            lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+            bad[0] |= x[i] != x[i];
         }
-    for (size_t j = 0; i + j < n; j++) {
-        lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-        bad[j] |= x[i + j] != x[i + j];
     }
-    for (size_t j = 0; j < LANES; j++) {
-        max = lane[j] > max ? lane[j] : max;
-        *nan_bits |= bad[j];
-    }
-    return max;
+    for (int j = 0; j < 8; j++)
+        lane[j] = lane[j + 8] > lane[j] ? lane[j + 8] : lane[j];
+    for (int j = 0; j < 4; j++)
+        lane[j] = lane[j + 4] > lane[j] ? lane[j + 4] : lane[j];
+    lane[0] = lane[2] > lane[0] ? lane[2] : lane[0];
+    lane[1] = lane[3] > lane[1] ? lane[3] : lane[1];
+    return lane[1] > lane[0] ? lane[1] : lane[0];
 }
 
 /* Fill block_max and max. False: no distribution can be made of the row. */
 static bool scan(struct infer_sampler *s, const float *x)
 {
-    uint32_t nan_bits = 0;
+    uint32_t bad[LANES] = {0};
+    bool sound;
 
     s->max = -INFINITY;
     for (uint32_t b = 0; b < s->n_blocks; b++) {
-        const float m = max_of(x + b * BLOCK, block_len(s, b), &nan_bits);
+        const float m = max_of(x + b * BLOCK, block_len(s, b), bad);
 
         s->block_max[b] = m;
         s->max = m > s->max ? m : s->max;
     }
-    return nan_bits == 0 && s->max <= FLT_MAX && s->max >= -FLT_MAX;
+    sound = s->max <= FLT_MAX && s->max >= -FLT_MAX;
+    for (int j = 0; j < LANES; j++)
+        sound &= bad[j] == 0;
+    return sound;
 }
 
 static int32_t argmax(const struct infer_sampler *s, const float *x)
@@ -413,17 +420,20 @@ static void change_logits(struct infer_sampler *s,
 
 /* ---- steps 4 to 9 ------------------------------------------------------- */
 
-/* y = (x - max) / temperature, n <= BLOCK. The division neither overflows nor
- * meets 0 * inf, however small the temperature. */
+/* y = (x - max) / temperature, n <= BLOCK; y may be x. The division neither
+ * overflows nor meets 0 * inf, however small the temperature. */
 static void scale_block(float *y, const float *x, uint32_t n, float max,
                         float temperature)
 {
-    if (n == BLOCK) /* a constant count lets the compiler use vectors */
-        for (uint32_t i = 0; i < BLOCK; i++)
-            y[i] = (x[i] - max) / temperature;
+    float scaled[BLOCK];
+
+    if (n == BLOCK)
+        for (int i = 0; i < BLOCK; i++)
+            scaled[i] = (x[i] - max) / temperature;
     else
         for (uint32_t i = 0; i < n; i++)
-            y[i] = (x[i] - max) / temperature;
+            scaled[i] = (x[i] - max) / temperature;
+    memcpy(y, scaled, n * sizeof(*y));
 }
 
 /* Weights of the whole vocabulary in s->w. */
