@@ -174,14 +174,11 @@ static void run_together(int n_threads,
     infer_team_free(team);
 }
 
-static void test_batch_invariance(void **state)
+static void check_invariance(void)
 {
     static const uint32_t steps[] = {16, 64, 512};
     static const uint64_t kv_tokens[] = {0, 512};
 
-    (void)state;
-    if (model == NULL)
-        skip();
     for (int i = 0; i < N_REQUESTS; i++)
         make_case(&cases[i]);
     run_alone();
@@ -195,6 +192,28 @@ static void test_batch_invariance(void **state)
 
             run_together(1 + (s + k) % 3, &params);
         }
+}
+
+static void test_batch_invariance(void **state)
+{
+    (void)state;
+    if (model == NULL)
+        skip();
+    check_invariance();
+}
+
+/* Random weights over bytes: characters broken in every way. */
+static void test_batch_invariance_of_nonsense(void **state)
+{
+    struct infer_model *stories = model;
+
+    (void)state;
+    if (model == NULL)
+        skip();
+    model = collect_model("gpt2/model-F32.gguf");
+    check_invariance();
+    infer_model_free(model);
+    model = stories;
 }
 
 static void greedy_request(struct infer_request *r, const int32_t *prompt,
@@ -290,6 +309,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tells_the_story),
         cmocka_unit_test(test_batch_invariance),
+        cmocka_unit_test(test_batch_invariance_of_nonsense),
     };
 
     return cmocka_run_group_tests(tests, start, finish);
