@@ -21,7 +21,7 @@ struct tile {
     float *scores; /* [R][CHUNK]; weights after softmax_chunk() */
     float *out;    /* [R][d16] */
     size_t d16;    /* d rounded up to 16 */
-    float max[8], sum[8], shrink[8];
+    float max[8], sum[8], shrink[16]; /* a vector's worth of the last */
 };
 
 static inline __attribute__((always_inline)) vf kv_load(const uint8_t *p,
@@ -54,34 +54,27 @@ score_blocks(const struct infer_attn *a, const struct tile *t,
 
     for (int b = 0; b < NB; b++)
         k[b] = kv_block(a, key + (size_t)b * INFER_KV_BLOCK);
-    UNROLL
-    for (int r = 0; r < R; r++)
-        UNROLL
-    for (int v = 0; v < NB * KV_VECS; v++)
-        acc[r][v] = v_zero();
+    EACH (r, R)
+        EACH (v, NB * KV_VECS)
+            acc[r][v] = v_zero();
     for (size_t i = 0; i < a->d; i++) {
         vf kv[4 * KV_VECS];
 
-        UNROLL
-        for (int v = 0; v < NB * KV_VECS; v++)
+        EACH (v, NB * KV_VECS)
             kv[v] =
                 kv_load(k[v / KV_VECS],
                         i * INFER_KV_BLOCK + (size_t)(v % KV_VECS) * VW, f32);
-        UNROLL
-        for (int r = 0; r < R; r++) {
+        EACH (r, R) {
             const vf qi = v_set1(q[r][i]);
 
-            UNROLL
-            for (int v = 0; v < NB * KV_VECS; v++)
+            EACH (v, NB * KV_VECS)
                 acc[r][v] = v_fma(qi, kv[v], acc[r][v]);
         }
     }
-    UNROLL
-    for (int r = 0; r < R; r++)
-        UNROLL
-    for (int v = 0; v < NB * KV_VECS; v++)
-        v_store(t->scores + r * CHUNK + at + (size_t)v * VW,
-                v_mul(acc[r][v], v_set1(a->scale)));
+    EACH (r, R)
+        EACH (v, NB * KV_VECS)
+            v_store(t->scores + r * CHUNK + at + (size_t)v * VW,
+                    v_mul(acc[r][v], v_set1(a->scale)));
 }
 
 static inline __attribute__((always_inline)) void
@@ -100,44 +93,58 @@ score_chunk(const struct infer_attn *a, const struct tile *t,
                      f32);
 }
 
-/* Turn row r's scores of this chunk into weights, of which it sees n_seen. */
-static void softmax_row(struct tile *t, int r, size_t n_seen, size_t n)
+/* The largest of the row's scores and its maximum so far; keys from n_seen to n
+ * are not the row's. */
+static inline float row_top(struct tile *t, int r, size_t n_seen, size_t n)
 {
     float *s = t->scores + r * CHUNK;
-    vf m = v_set1(t->max[r]), sum = v_zero();
+    vf m = v_set1(t->max[r]);
 
     for (size_t i = n_seen; i < n; i++)
         s[i] = MASKED;
     for (size_t i = 0; i < n; i += VW)
         m = v_max(m, v_load(s + i));
-    const vf top = v_set1(v_hmax(m));
+    return v_hmax(m);
+}
+
+/* Scores of a row become weights; returns their sum. */
+static inline float row_weights(float *s, size_t n, float top)
+{
+    vf sum = v_zero();
 
     for (size_t i = 0; i < n; i += VW) {
-        const vf p = v_exp(v_sub(v_load(s + i), top));
+        const vf p = v_exp(v_sub(v_load(s + i), v_set1(top)));
 
         v_store(s + i, p);
         sum = v_add(sum, p);
     }
-    float e[VW], old[VW];
-
-    v_store(old, top);
-    v_store(e, v_exp(v_sub(v_set1(t->max[r]), top)));
-    t->shrink[r] = e[0];
-    t->sum[r] = t->sum[r] * e[0] + v_sum(sum);
-    t->max[r] = old[0];
+    return v_sum(sum);
 }
 
-static void softmax_chunk(struct tile *t, const uint32_t *n_keys, size_t c,
-                          size_t n, int R)
+/* Turn the chunk's scores into weights. A row that ended before it gets weights
+ * of zero and keeps its sum. The shrinking of all rows is one exponential. */
+static inline __attribute__((always_inline)) void
+softmax_chunk(struct tile *t, const uint32_t *n_keys, size_t c, size_t n,
+              const int R)
 {
+    float top[16], change[16] = {0};
+
     for (int r = 0; r < R; r++) {
-        if (n_keys[r] <= c) { /* the row ended before this chunk */
+        top[r] = n_keys[r] > c
+                     ? row_top(t, r, n_keys[r] - c < n ? n_keys[r] - c : n, n)
+                     : t->max[r];
+        change[r] = t->max[r] - top[r];
+        t->max[r] = top[r];
+    }
+    v_store(t->shrink, v_exp(v_load(change)));
+    for (int r = 0; r < R; r++) {
+        float *s = t->scores + r * CHUNK;
+
+        if (n_keys[r] > c)
+            t->sum[r] = t->sum[r] * t->shrink[r] + row_weights(s, n, top[r]);
+        else
             for (size_t i = 0; i < n; i += VW)
-                v_store(t->scores + r * CHUNK + i, v_zero());
-            t->shrink[r] = 1.0f;
-            continue;
-        }
-        softmax_row(t, r, n_keys[r] - c < n ? n_keys[r] - c : n, n);
+                v_store(s + i, v_zero());
     }
 }
 
@@ -149,47 +156,46 @@ mix_columns(const struct infer_attn *a, const struct tile *t, size_t c,
             const bool f32)
 {
     const size_t v0 = (size_t)a->d * INFER_KV_BLOCK + i0;
-    vf acc[8][2];
+    vf acc[8][3];
 
-    UNROLL
-    for (int r = 0; r < R; r++)
-        UNROLL
-    for (int v = 0; v < NV; v++)
-        acc[r][v] =
-            v_mul(v_load(t->out + (size_t)r * t->d16 + i0 + (size_t)v * VW),
-                  v_set1(t->shrink[r]));
+    EACH (r, R)
+        EACH (v, NV)
+            acc[r][v] =
+                v_mul(v_load(t->out + (size_t)r * t->d16 + i0 + (size_t)v * VW),
+                      v_set1(t->shrink[r]));
     for (size_t j = 0; j < n; j++) {
         const uint8_t *block = kv_block(a, c + j);
         const size_t row = v0 + j % INFER_KV_BLOCK * a->d;
-        vf kv[2];
+        vf kv[3];
 
-        UNROLL
-        for (int v = 0; v < NV; v++)
+        EACH (v, NV)
             kv[v] = v == NV - 1 && n_last < VW
                         ? kv_load_n(block, row + (size_t)v * VW, n_last, f32)
                         : kv_load(block, row + (size_t)v * VW, f32);
-        UNROLL
-        for (int r = 0; r < R; r++) {
+        EACH (r, R) {
             const vf p = v_set1((t->scores + r * CHUNK)[j]);
 
-            UNROLL
-            for (int v = 0; v < NV; v++)
+            EACH (v, NV)
                 acc[r][v] = v_fma(p, kv[v], acc[r][v]);
         }
     }
-    UNROLL
-    for (int r = 0; r < R; r++)
-        UNROLL
-    for (int v = 0; v < NV; v++)
-        v_store(t->out + (size_t)r * t->d16 + i0 + (size_t)v * VW, acc[r][v]);
+    EACH (r, R)
+        EACH (v, NV)
+            v_store(t->out + (size_t)r * t->d16 + i0 + (size_t)v * VW,
+                    acc[r][v]);
 }
 
 static inline __attribute__((always_inline)) void
 mix_chunk(const struct infer_attn *a, const struct tile *t, size_t c, size_t n,
           const int R, const bool f32)
 {
+    const size_t odd = a->d / VW % 2; /* an odd number goes 3 at once */
     size_t i = 0;
 
+    if (odd && a->d >= 3 * VW && R * 3 <= 3 * VW / 2) {
+        mix_columns(a, t, c, n, i, R, 3, VW, f32);
+        i = 3 * VW;
+    }
     for (; i + 2 * VW <= a->d; i += 2 * VW)
         mix_columns(a, t, c, n, i, R, 2, VW, f32);
     for (; i + VW <= a->d; i += VW)

@@ -79,8 +79,7 @@ INLINE void dot_block(__m256i acc[M_MAX][NV], const struct source *s, size_t b,
 {
     const int steps = 8 / h.subs;
 
-    UNROLL
-    for (int m = 0; m < M; m++) {
+    EACH (m, M) {
         /* 8-bit weights above are signed already; 4-bit ones are off by 8 */
         const int zero =
             h.bits == 4 && !h.mins ? act_at(s, m, b)->zero / 16 : 0;
@@ -92,8 +91,7 @@ INLINE void dot_block(__m256i acc[M_MAX][NV], const struct source *s, size_t b,
         const __m256i w0 = quants(s->panel, h, b, j, 0);
         const __m256i w1 = quants(s->panel, h, b, j, 1);
 
-        UNROLL
-        for (int m = 0; m < M; m++) {
+        EACH (m, M) {
             int32_t q;
 
             __builtin_memcpy(&q, act_at(s, m, b)->q + 4 * j, sizeof(q));
@@ -123,10 +121,10 @@ INLINE vf scales_at(const struct source *s, int v, size_t b, int sub,
     const size_t part = i % n_subs * INFER_PANEL + (size_t)v * VW;
 
     if (h.mins)
-        *min = v_mul(
-            v_sub(v_zero(), halves_at(at, 1, v)),
-            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(
-                (const void *)(scales + n_subs * INFER_PANEL + part)))));
+        *min =
+            v_mul(v_sub(v_zero(), halves_at(at, 1, v)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(
+                      (const void *)(scales + n_subs * INFER_PANEL + part)))));
     return v_mul(halves_at(at, 0, v),
                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(
                      _mm_loadl_epi64((const void *)(scales + part)))));
@@ -137,20 +135,17 @@ INLINE void scale_block(vf sum[M_MAX][NV], __m256i acc[M_MAX][NV],
                         const struct source *s, size_t b, int sub, const int M,
                         const struct shape h)
 {
-    UNROLL
-    for (int v = 0; v < NV; v++) {
+    EACH (v, NV) {
         vf min = v_zero();
         const vf scale = scales_at(s, v, b, sub, h, &min);
 
-        UNROLL
-        for (int m = 0; m < M; m++) {
+        EACH (m, M) {
             const struct infer_act_block *x = act_at(s, m, b);
             const float xsum =
                 h.subs == 1 ? x->wsum : x->scale * (float)x->sum[sub];
 
-            sum[m][v] =
-                v_add(sum[m][v], v_mul(_mm256_cvtepi32_ps(acc[m][v]),
-                                       v_mul(scale, v_set1(x->scale))));
+            sum[m][v] = v_add(sum[m][v], v_mul(_mm256_cvtepi32_ps(acc[m][v]),
+                                               v_mul(scale, v_set1(x->scale))));
             if (h.mins)
                 sum[m][v] = v_add(sum[m][v], v_mul(min, v_set1(xsum)));
         }
@@ -162,8 +157,7 @@ INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
 {
     vf sum[M_MAX][NV];
 
-    UNROLL
-    for (int m = 0; m < M; m++)
+    EACH (m, M)
         sum[m][0] = sum[m][1] = v_zero();
     for (size_t b = 0; b < s->k / BLOCK; b++) {
         for (int sub = 0; sub < h.subs; sub++) {
@@ -173,10 +167,8 @@ INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
             scale_block(sum, acc, s, b, sub, M, h);
         }
     }
-    UNROLL
-    for (int m = 0; m < M; m++)
-        UNROLL
-        for (int v = 0; v < NV; v++)
+    EACH (m, M)
+        EACH (v, NV)
             v_store(y + (size_t)m * ldy + v * VW, sum[m][v]);
 }
 
@@ -217,16 +209,14 @@ INLINE void tile_float(float *y, size_t ldy, const struct source *s,
     const int step = kind == INFER_PACK_BF16 ? 2 : 1;
     vf sum[M_MAX][NV];
 
-    UNROLL
-    for (int m = 0; m < M; m++)
+    EACH (m, M)
         sum[m][0] = sum[m][1] = v_zero();
     for (size_t k = 0; k < s->k; k += (size_t)step) {
         vf w[NV][2];
 
         floats_at(s, kind, k, 0, w[0]);
         floats_at(s, kind, k, 1, w[1]);
-        UNROLL
-        for (int m = 0; m < M; m++)
+        EACH (m, M)
             for (int i = 0; i < step; i++) {
                 const vf x = x_at(s, kind, m, k + (size_t)i);
 
@@ -234,11 +224,9 @@ INLINE void tile_float(float *y, size_t ldy, const struct source *s,
                 sum[m][1] = v_fma(w[1][i], x, sum[m][1]);
             }
     }
-    UNROLL
-    for (int m = 0; m < M; m++)
-        UNROLL
-    for (int v = 0; v < NV; v++)
-        v_store(y + (size_t)m * ldy + v * VW, sum[m][v]);
+    EACH (m, M)
+        EACH (v, NV)
+            v_store(y + (size_t)m * ldy + v * VW, sum[m][v]);
 }
 
 typedef void tile_fn(float *y, size_t ldy, const struct source *s);

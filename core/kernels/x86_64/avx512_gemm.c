@@ -31,6 +31,7 @@ struct source {
     const uint8_t *x; /* first row */
     size_t x_stride;  /* bytes */
     size_t k;
+    size_t ahead; /* bytes from these panels to the next */
 };
 
 INLINE __m512i broadcast4(const int8_t *q)
@@ -81,6 +82,26 @@ INLINE __m512i quants(const uint8_t *panel, struct shape h, size_t b, int j)
     return _mm512_and_si512(j < 4 ? both : _mm512_srli_epi16(both, 4), low);
 }
 
+/*
+ * A single token reads each weight once, from memory when the model is larger
+ * than the cache. Panels are too short for the hardware to see a stream in
+ * them, so while block b is multiplied, block b of the next panels is fetched.
+ */
+INLINE void fetch_ahead(const struct source *s, size_t b, const int NV,
+                        const struct shape h)
+{
+    const size_t bytes = h.bits == 4 ? 256 : 512;
+
+    EACH (v, NV) {
+        const uint8_t *next = s->panel[v] + s->ahead;
+
+        UNROLL
+        for (size_t i = 0; i < bytes; i += 64)
+            _mm_prefetch((const char *)next + b * bytes + i, _MM_HINT_T1);
+        _mm_prefetch((const char *)next + s->at.scales + b * 32, _MM_HINT_T1);
+    }
+}
+
 /* acc += the block's part `sub` of the dot products. */
 INLINE void dot_block(__m512i acc[M_MAX][NV_MAX], const struct source *s,
                       size_t b, int sub, const int M, const int NV,
@@ -88,27 +109,22 @@ INLINE void dot_block(__m512i acc[M_MAX][NV_MAX], const struct source *s,
 {
     const int steps = 8 / h.subs;
 
-    UNROLL
-    for (int m = 0; m < M; m++) {
+    EACH (m, M) {
         const __m512i zero = zero_point(act_at(s, m, b), h, sub);
 
-        UNROLL
-        for (int v = 0; v < NV; v++)
+        EACH (v, NV)
             acc[m][v] = zero;
     }
     UNROLL
     for (int j = sub * steps; j < (sub + 1) * steps; j++) {
         __m512i w[NV_MAX];
 
-        UNROLL
-        for (int v = 0; v < NV; v++)
+        EACH (v, NV)
             w[v] = quants(s->panel[v], h, b, j);
-        UNROLL
-        for (int m = 0; m < M; m++) {
+        EACH (m, M) {
             const __m512i x = broadcast4(act_at(s, m, b)->q + 4 * j);
 
-            UNROLL
-            for (int v = 0; v < NV; v++)
+            EACH (v, NV)
                 acc[m][v] = _mm512_dpbusd_epi32(acc[m][v], w[v], x);
         }
     }
@@ -133,10 +149,10 @@ INLINE vf scales_at(const struct source *s, int v, size_t b, int sub,
     const size_t part = i % n_subs * INFER_PANEL;
 
     if (h.mins)
-        *min = v_mul(
-            v_sub(v_zero(), halves_at(at, 1)),
-            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(
-                (const void *)(scales + n_subs * INFER_PANEL + part)))));
+        *min =
+            v_mul(v_sub(v_zero(), halves_at(at, 1)),
+                  _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(
+                      (const void *)(scales + n_subs * INFER_PANEL + part)))));
     return v_mul(halves_at(at, 0),
                  _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
                      _mm_loadu_si128((const void *)(scales + part)))));
@@ -147,18 +163,15 @@ INLINE void scale_block(vf sum[M_MAX][NV_MAX], __m512i acc[M_MAX][NV_MAX],
                         const struct source *s, size_t b, int sub, const int M,
                         const int NV, const struct shape h)
 {
-    UNROLL
-    for (int v = 0; v < NV; v++) {
+    EACH (v, NV) {
         vf min = v_zero();
         const vf scale = scales_at(s, v, b, sub, h, &min);
 
-        UNROLL
-        for (int m = 0; m < M; m++) {
+        EACH (m, M) {
             const struct infer_act_block *x = act_at(s, m, b);
 
-            sum[m][v] =
-                v_add(sum[m][v], v_mul(_mm512_cvtepi32_ps(acc[m][v]),
-                                       v_mul(scale, v_set1(x->scale))));
+            sum[m][v] = v_add(sum[m][v], v_mul(_mm512_cvtepi32_ps(acc[m][v]),
+                                               v_mul(scale, v_set1(x->scale))));
             if (!h.mins)
                 continue;
             const float xsum =
@@ -174,24 +187,21 @@ INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
 {
     vf sum[M_MAX][NV_MAX];
 
-    UNROLL
-    for (int m = 0; m < M; m++)
-        UNROLL
-        for (int v = 0; v < NV; v++)
+    EACH (m, M)
+        EACH (v, NV)
             sum[m][v] = v_zero();
     for (size_t b = 0; b < s->k / BLOCK; b++) {
-        UNROLL
-        for (int sub = 0; sub < h.subs; sub++) {
+        if (M == 1)
+            fetch_ahead(s, b, NV, h);
+        EACH (sub, h.subs) {
             __m512i acc[M_MAX][NV_MAX];
 
             dot_block(acc, s, b, sub, M, NV, h);
             scale_block(sum, acc, s, b, sub, M, NV, h);
         }
     }
-    UNROLL
-    for (int m = 0; m < M; m++)
-        UNROLL
-        for (int v = 0; v < NV; v++)
+    EACH (m, M)
+        EACH (v, NV)
             v_store(y + (size_t)m * ldy + (size_t)v * INFER_PANEL, sum[m][v]);
 }
 
@@ -200,33 +210,26 @@ INLINE void tile_float(float *y, size_t ldy, const struct source *s,
 {
     vf sum[M_MAX][NV_MAX];
 
-    UNROLL
-    for (int m = 0; m < M; m++)
-        UNROLL
-    for (int v = 0; v < NV; v++)
-        sum[m][v] = v_zero();
+    EACH (m, M)
+        EACH (v, NV)
+            sum[m][v] = v_zero();
     for (size_t k = 0; k < s->k; k++) {
         vf w[NV_MAX];
 
-        UNROLL
-        for (int v = 0; v < NV; v++)
+        EACH (v, NV)
             w[v] = half ? halves_at(s->panel[v], k)
                         : v_load((const float *)(const void *)s->panel[v] +
                                  k * INFER_PANEL);
-        UNROLL
-        for (int m = 0; m < M; m++) {
+        EACH (m, M) {
             const float *x = (const void *)(s->x + (size_t)m * s->x_stride);
 
-            UNROLL
-            for (int v = 0; v < NV; v++)
+            EACH (v, NV)
                 sum[m][v] = v_fma(w[v], v_set1(x[k]), sum[m][v]);
         }
     }
-    UNROLL
-    for (int m = 0; m < M; m++)
-        UNROLL
-    for (int v = 0; v < NV; v++)
-        v_store(y + (size_t)m * ldy + (size_t)v * INFER_PANEL, sum[m][v]);
+    EACH (m, M)
+        EACH (v, NV)
+            v_store(y + (size_t)m * ldy + (size_t)v * INFER_PANEL, sum[m][v]);
 }
 
 typedef void tile_fn(float *y, size_t ldy, const struct source *s);
@@ -239,7 +242,8 @@ static void cover(float *y, size_t ldy, const struct infer_packed *w,
 {
     struct source s = {.at = infer_pack_layout(w->kind, w->k),
                        .x_stride = x->stride,
-                       .k = w->k};
+                       .k = w->k,
+                       .ahead = NV_MAX * w->panel_bytes};
 
     for (size_t p = p0; p < p1; p += NV_MAX) {
         const size_t nv = p1 - p < NV_MAX ? p1 - p : NV_MAX;

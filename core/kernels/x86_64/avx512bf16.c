@@ -26,23 +26,20 @@ tile(float *y, size_t ldy, const uint8_t *w0, const uint8_t *w1,
 {
     vf a[M_MAX], b[M_MAX];
 
-    UNROLL
-    for (int m = 0; m < M; m++)
+    EACH (m, M)
         a[m] = b[m] = v_zero();
     for (size_t i = 0; i < n_pairs; i++) {
         const __m512bh u = (__m512bh)_mm512_load_si512(w0 + i * 64);
         const __m512bh v = (__m512bh)_mm512_load_si512(w1 + i * 64);
 
-        UNROLL
-        for (int m = 0; m < M; m++) {
+        EACH (m, M) {
             const __m512bh p = pair_at(x + (size_t)m * x_stride, i);
 
             a[m] = _mm512_dpbf16_ps(a[m], u, p);
             b[m] = _mm512_dpbf16_ps(b[m], v, p);
         }
     }
-    UNROLL
-    for (int m = 0; m < M; m++) {
+    EACH (m, M) {
         v_store(y + (size_t)m * ldy, a[m]);
         if (both)
             v_store(y + (size_t)m * ldy + INFER_PANEL, b[m]);

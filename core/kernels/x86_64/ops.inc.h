@@ -57,8 +57,7 @@ static void quantize_act(struct infer_act_block *y, const float *x, size_t k)
 {
     for (; k > 0; k -= INFER_ACT_BLOCK, x += INFER_ACT_BLOCK, y++) {
         const float s = max_abs(x, INFER_ACT_BLOCK) / 127.0f;
-        const float sum =
-            quantize_block(y, x, s >= FLT_MIN ? 1.0f / s : 0.0f);
+        const float sum = quantize_block(y, x, s >= FLT_MIN ? 1.0f / s : 0.0f);
 
         y->scale = round_to_half(s);
         y->wsum = round_to_half(s * sum);
@@ -181,8 +180,7 @@ static inline vf v_gelu(vf given)
 {
     const vf x = v_round_half(given);
     const vf x3 = v_mul(v_mul(x, x), x);
-    const vf u =
-        v_mul(v_set1(0.7978845608f), v_fma(v_set1(0.044715f), x3, x));
+    const vf u = v_mul(v_set1(0.7978845608f), v_fma(v_set1(0.044715f), x3, x));
     const vf y = v_round_half(v_mul(x, v_sigmoid(v_add(u, u))));
 
     return v_select_le(given, v_set1(-10.0f), v_zero(),

@@ -1,4 +1,4 @@
-/* unroll.h - unroll the next loop, whose bounds are constants. */
+/* unroll.h - loops over registers: constant bounds, unrolled whole. */
 #ifndef INFER_UNROLL_H
 #define INFER_UNROLL_H
 
@@ -7,5 +7,8 @@
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+
+/* EACH (i, n) statement: for i = 0 .. n - 1 */
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
 #endif

@@ -135,12 +135,12 @@ static inline vd v_dzero(void)
 /* acc + a * b */
 static inline vd v_dfma(vf a, vf b, vd acc)
 {
-    acc.lo = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)),
-                             _mm256_cvtps_pd(_mm256_castps256_ps128(b)),
-                             acc.lo);
-    acc.hi = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)),
-                             _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1)),
-                             acc.hi);
+    acc.lo =
+        _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)),
+                        _mm256_cvtps_pd(_mm256_castps256_ps128(b)), acc.lo);
+    acc.hi =
+        _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)),
+                        _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1)), acc.hi);
     return acc;
 }
 

@@ -128,12 +128,12 @@ static inline vd v_dzero(void)
 /* acc + a * b */
 static inline vd v_dfma(vf a, vf b, vd acc)
 {
-    acc.lo = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)),
-                             _mm512_cvtps_pd(_mm512_castps512_ps256(b)),
-                             acc.lo);
-    acc.hi = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)),
-                             _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)),
-                             acc.hi);
+    acc.lo =
+        _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)),
+                        _mm512_cvtps_pd(_mm512_castps512_ps256(b)), acc.lo);
+    acc.hi =
+        _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)),
+                        _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)), acc.hi);
     return acc;
 }
 
@@ -194,13 +194,19 @@ static inline void v_load_cs(const float *cs, vf *c, vf *s)
 static inline void v_quantize32(int8_t *q, const float *x, float inv,
                                 int32_t sum[2])
 {
-    for (int i = 0; i < 2; i++) {
-        const __m512i v =
-            _mm512_cvtps_epi32(_mm512_mul_ps(v_load(x + 16 * i), v_set1(inv)));
+    const __m128i lo = _mm512_cvtepi32_epi8(
+        _mm512_cvtps_epi32(_mm512_mul_ps(v_load(x), v_set1(inv))));
+    const __m128i hi = _mm512_cvtepi32_epi8(
+        _mm512_cvtps_epi32(_mm512_mul_ps(v_load(x + 16), v_set1(inv))));
+    const __m256i all = _mm256_set_m128i(hi, lo);
+    __m256i s =
+        _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), all);
 
-        _mm_storeu_si128((void *)(q + 16 * i), _mm512_cvtepi32_epi8(v));
-        sum[i] = _mm512_reduce_add_epi32(v);
-    }
+    s = _mm256_hadd_epi32(s, s);
+    s = _mm256_hadd_epi32(s, s);
+    _mm256_storeu_si256((void *)q, all);
+    sum[0] = _mm256_extract_epi32(s, 0);
+    sum[1] = _mm256_extract_epi32(s, 4);
 }
 
 #endif
