@@ -499,7 +499,7 @@ static void test_prefixes_are_shared_within_a_scope(void **state)
 
 static double log_prob(const float *logits, int32_t id)
 {
-    double max = -INFINITY, sum = 0.0;
+    double max = -HUGE_VAL, sum = 0.0;
 
     for (int i = 0; i < 512; i++)
         max = fmax(max, (double)logits[i]);
