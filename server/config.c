@@ -8,6 +8,7 @@
  * limit runs without it.
  */
 #include "server/config.h"
+#include "server/listen.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -516,6 +517,9 @@ static void settle_models(struct config *c)
 
 static int check(const struct config *c, struct infer_error *err)
 {
+    if (!listen_valid(c->listen))
+        return config_fail(err, INFER_EINVAL, "listen: '%s' is not HOST:PORT",
+                           c->listen);
     if (c->n_models == 0)
         return config_fail(err, INFER_EINVAL,
                            "no model: give --model [NAME=]PATH");
@@ -528,9 +532,9 @@ static int check(const struct config *c, struct infer_error *err)
     for (size_t i = 0; i < c->n_api_keys; i++) {
         const size_t len = strlen(c->api_keys[i].key);
 
-        if (len < 8 || len > 255)
+        if (len == 0 || len > 255)
             return config_fail(err, INFER_EINVAL,
-                               "api_keys: key '%s' must have 8 to 255 bytes",
+                               "api_keys: key '%s' must have 1 to 255 bytes",
                                c->api_keys[i].name);
     }
     return 0;

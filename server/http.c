@@ -29,7 +29,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-enum { LINGER_BYTES = 16 << 20 };
+enum { LINGER_BYTES = 4 << 20 };
 
 const char *request_header(struct request *r, const char *name)
 {

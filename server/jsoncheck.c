@@ -261,6 +261,17 @@ static int key_order(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
+/* Name the key, as it is written, as far as it fits. */
+static int fail_twice(struct scan *p, size_t at)
+{
+    size_t n = 0;
+
+    while (n < 64 && at + 1 + n < p->n && p->s[at + 1 + n] != '"')
+        n++;
+    return fail_at(p, at, "the key \"%.*s\" is there twice", (int)n,
+                   p->s + at + 1);
+}
+
 /* The keys above `base` are those of the object that closes here. */
 static int keys_pop(struct scan *p, size_t base)
 {
@@ -273,7 +284,7 @@ static int keys_pop(struct scan *p, size_t base)
     qsort(keys, n, sizeof(*keys), key_order);
     for (size_t i = 1; i < n; i++)
         if (keys[i].hash == keys[i - 1].hash)
-            return fail_at(p, keys[i].at, "this key is there twice");
+            return fail_twice(p, keys[i].at);
     return 0;
 }
 

@@ -12,6 +12,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -39,6 +40,15 @@ static bool split(const char *address, char *host, size_t size,
     memcpy(host, address, n);
     host[n] = '\0';
     return true;
+}
+
+bool listen_valid(const char *address)
+{
+    char host[256];
+    const char *port;
+
+    return split(address, host, sizeof(host), &port) && strlen(port) <= 5 &&
+           atoi(port) <= 65535;
 }
 
 static int bind_one(const struct addrinfo *a)

@@ -4,6 +4,9 @@
 
 #include "infer.h"
 
+/* Is this "HOST:PORT" with a port up to 65535? */
+bool listen_valid(const char *address);
+
 /*
  * Bind and listen on "HOST:PORT" or "[V6]:PORT"; port 0 picks a free one.
  *

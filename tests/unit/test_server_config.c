@@ -200,9 +200,11 @@ static void test_bad_flags(void **state)
         {{"--model="}, NULL, "--model"},
         {{"--model=a=/x", "--model=a=/y"}, NULL, "'a'"},
         {{NULL}, NULL, "no model"},
+        {{"--model=a=/x", "--listen", "nowhere"}, NULL, "listen"},
+        {{"--model=a=/x", "--listen", "[::1]:65536"}, NULL, "listen"},
         {{"--model=a=/x"}, "INFERD_MAXN=3", "INFERD_MAXN"},
         {{"--model=a=/x"}, "INFERD_MAX_N=three", "INFERD_MAX_N"},
-        {{"--model=a=/x", "--api-keys=short"}, NULL, "key1"},
+        {{"--model=a=/x", "--api-keys="}, NULL, "key1"},
         {{"--config=/does/not/exist"}, NULL, "/does/not/exist"},
     };
 

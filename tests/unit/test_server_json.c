@@ -80,7 +80,7 @@ static void test_invalid(void **state)
         {"\"\xed\xa0\x80\"", "not UTF-8"},
         {"\"\xf4\x90\x80\x80\"", "not UTF-8"},
         {"\"\xe2\x82\"", "not UTF-8"},
-        {"{\"a\":1,\"b\":2,\"a\":3}", "byte 13: this key is there twice"},
+        {"{\"a\":1,\"b\":2,\"a\":3}", "byte 13: the key \"a\" is there twice"},
         {"{\"a\":1,\"\\u0061\":2}", "twice"},
         {"{\"\xc3\xa9\":1,\"\\u00e9\":2}", "twice"},
         {"{\"\xf0\x9f\x98\x80\":1,\"\\ud83d\\ude00\":2}", "twice"},
