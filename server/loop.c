@@ -36,7 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TICK_MS = 250, SPARE_FDS = 64, STOP_GRACE_MS = 5000 };
+enum { TICK_MS = 250, SPARE_FDS = 64, STOP_GRACE_MS = 5000, MAX_AGAIN = 64 };
 
 static void stop(struct server *s);
 
@@ -54,6 +54,21 @@ void server_new_id(struct server *s, char out[17])
 /* ---- MHD on the loop ----------------------------------------------------- */
 
 static void on_mhd_timer(uv_timer_t *t);
+static void on_mhd_again(uv_idle_t *h);
+
+/*
+ * MHD wants to run again at once. Not by a timer of 0 ms: libuv 1.44 runs such
+ * timers until none is left and never comes to the descriptors. MHD 0.9.75 may
+ * want it for ever, for a connection whose buffer is full of half a chunk
+ * header; then once a millisecond has to do, until that one's time is up.
+ */
+static void run_soon(struct server *s)
+{
+    if (++s->n_again > MAX_AGAIN)
+        uv_timer_start(&s->mhd_timer, on_mhd_timer, 1, 0);
+    else
+        uv_idle_start(&s->mhd_again, on_mhd_again);
+}
 
 static void run_mhd(struct server *s)
 {
@@ -67,12 +82,11 @@ static void run_mhd(struct server *s)
         if (!s->rerun)
             break;
     }
-    if (s->rerun)
-        uv_timer_start(&s->mhd_timer, on_mhd_timer, 0, 0);
-    else if (MHD_get_timeout(s->mhd, &ms) == MHD_YES)
+    uv_timer_stop(&s->mhd_timer);
+    if (s->rerun || (MHD_get_timeout(s->mhd, &ms) == MHD_YES && ms == 0))
+        run_soon(s);
+    else if (ms)
         uv_timer_start(&s->mhd_timer, on_mhd_timer, ms, 0);
-    else
-        uv_timer_stop(&s->mhd_timer);
     if (s->n_conns && !uv_is_active((uv_handle_t *)&s->tick))
         uv_timer_again(&s->tick);
     if (s->state == STATE_DRAINING && s->n_requests == 0 && s->n_jobs == 0)
@@ -84,11 +98,20 @@ static void on_mhd_timer(uv_timer_t *t)
     run_mhd(t->data);
 }
 
+static void on_mhd_again(uv_idle_t *h)
+{
+    uv_idle_stop(h);
+    run_mhd(h->data);
+}
+
 static void on_mhd_poll(uv_poll_t *p, int status, int events)
 {
+    struct server *s = p->data;
+
     (void)status;
     (void)events;
-    run_mhd(p->data);
+    s->n_again = 0;
+    run_mhd(s);
 }
 
 static void on_hangup(uv_poll_t *p, int status, int events)
@@ -176,6 +199,7 @@ static void on_wake(uv_async_t *a)
     struct server *s = a->data;
     struct chunk *c = inbox_take(&s->outbox);
 
+    s->n_again = 0;
     while (c) {
         struct chunk *next = c->next;
 
@@ -349,6 +373,7 @@ static void start_handles(struct server *s)
 {
     uv_async_init(&s->loop, &s->wake, on_wake);
     uv_timer_init(&s->loop, &s->mhd_timer);
+    uv_idle_init(&s->loop, &s->mhd_again);
     uv_timer_init(&s->loop, &s->drain_timer);
     uv_timer_init(&s->loop, &s->tick);
     uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
@@ -361,6 +386,7 @@ static void start_handles(struct server *s)
     uv_signal_init(&s->loop, &s->sigint);
     uv_signal_start(&s->sigint, on_signal, SIGINT);
     s->wake.data = s->mhd_timer.data = s->drain_timer.data = s;
+    s->mhd_again.data = s;
     s->tick.data = s->hangup_poll.data = s->mhd_poll.data = s;
     s->sigterm.data = s->sigint.data = s;
 }

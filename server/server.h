@@ -61,6 +61,7 @@ enum phase {
 struct conn {
     struct conn *prev, *next; /* in server->conns */
     struct server *srv;
+    struct MHD_Connection *mhd;
     struct request *request; /* in progress, or NULL */
     uint64_t deadline_ms;    /* loop time at which the phase has failed */
     int fd;                  /* MHD's; valid while this struct is */
@@ -150,6 +151,8 @@ struct server {
     uv_loop_t loop;
     uv_poll_t mhd_poll, hangup_poll;
     uv_timer_t mhd_timer, tick, drain_timer;
+    uv_idle_t mhd_again; /* MHD has work that no descriptor announces */
+    uint32_t n_again;    /* runs in a row for that reason only */
     uv_async_t wake;
     uv_signal_t sigterm, sigint;
     uv_check_t flush_log;
@@ -158,6 +161,7 @@ struct server {
     char url[320]; /* "http://HOST:PORT" */
     enum run_state state;
     bool failed; /* exit status 1 */
+    unsigned idle_runs; /* of MHD in a row that it asked for at once */
     bool rerun;  /* MHD must run again: a connection closed or resumed */
 
     struct inbox outbox;
