@@ -191,7 +191,7 @@ INLINE void tile_int(float *y, size_t ldy, const struct source *s, const int M,
         EACH (v, NV)
             sum[m][v] = v_zero();
     for (size_t b = 0; b < s->k / BLOCK; b++) {
-        if (M == 1)
+        if (M == 1 && h.bits == 4)
             fetch_ahead(s, b, NV, h);
         EACH (sub, h.subs) {
             __m512i acc[M_MAX][NV_MAX];
