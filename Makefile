@@ -87,6 +87,7 @@ $B/%.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX  $<")
 	$(Q)$(CXX) $(CPPFLAGS_ALL) $(CXXFLAGS_ALL) -MMD -MP -c $< -o $@
+$B/server/openapi.o: openapi.yaml # .incbin, unseen by -MMD
 $B/libinfer.a: $(CORE_OBJ)
 	$(if $(V),,@echo "  AR   $@")
 	$(Q)rm -f $@ && $(AR) rcs $@ $^

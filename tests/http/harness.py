@@ -378,8 +378,8 @@ def joined(chunks, key="text"):
     for chunk in chunks:
         for choice in chunk["choices"]:
             i = choice["index"]
-            part = choice.get(key) or type(choice.get(key) or "")()
-            whole[i] = whole[i] + part if i in whole else part
+            empty = "" if key == "text" else []
+            whole[i] = whole.get(i, empty) + (choice.get(key) or empty)
     return whole
 
 

@@ -205,7 +205,7 @@ class Json(Case):
     def test_duplicate_keys(self):
         r = self.s.post("/v1/generate",
                         b'{"prompt":"a","prompt":"b","max_tokens":1}')
-        self.assert_error(r, 400, "prompt")
+        self.assert_error(r, 400, "twice")
 
     def test_depth(self):
         for n in (100, 1000, 100000):
@@ -306,7 +306,8 @@ class Limits(unittest.TestCase):
         except OSError:
             pass
         sock.close()
-        self.assertLess(sent, 10_000_000)
+        # It reads on for a while, so that the client sees the 413.
+        self.assertLess(sent, 40_000_000)
 
     def test_batch_limit(self):
         r = self.s.generate(prompt=["a"] * 5, max_tokens=1)

@@ -51,7 +51,8 @@ class Start(unittest.TestCase):
                      ["--threads", "-1"], ["--listen", "nowhere"],
                      ["--listen", "127.0.0.1:99999"], ["stray"],
                      ["--ctx", "1.5"], ["--ctx", ""], ["--threads", "5000"]):
-            self.fails(2, [args[0]], *args)
+            self.fails(2, [args[0].lstrip("-")], "--model", main_model(),
+                       *args)
 
     def test_no_model(self):
         code, _, err = run("--listen", "127.0.0.1:0")

@@ -155,7 +155,7 @@ class Cors(unittest.TestCase):
             self.assertNotIn("Access-Control-Allow-Origin", r.headers)
 
     def test_configured_origin(self):
-        s = Server({"cors-origins": ORIGIN, "api-keys": "secret"})
+        s = Server({"cors-origins": ORIGIN, "api-keys": "secret-1"})
         try:
             r = s.request("OPTIONS", "/v1/generate", headers=PREFLIGHT)
             self.assertIn(r.status, (200, 204))
@@ -219,12 +219,12 @@ class KeyLimits(unittest.TestCase):
         path = scratch("keys.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump([
-                {"name": "rated", "key": "k-rated", "rate": 3},
-                {"name": "narrow", "key": "k-narrow", "concurrency": 1},
-                {"name": "scoped", "key": "k-scoped", "models": ["main"],
+                {"name": "rated", "key": "key-of-rated", "rate": 3},
+                {"name": "narrow", "key": "key-of-narrow", "concurrency": 1},
+                {"name": "scoped", "key": "key-of-scoped", "models": ["main"],
                  "routes": ["/v1/generate"]},
-                {"name": "budget", "key": "k-budget", "tokens": 200},
-                {"name": "free", "key": "k-free"}], file)
+                {"name": "budget", "key": "key-of-budget", "tokens": 200},
+                {"name": "free", "key": "key-of-free"}], file)
         cls.s = Server({"api-keys-file": path},
                        models=[f"main={main_model()}",
                                f"slow={slow_model()}"])
@@ -240,44 +240,44 @@ class KeyLimits(unittest.TestCase):
     def limited(self, reply):
         self.assertEqual(reply.status, 429, reply)
         self.assertGreaterEqual(int(reply.headers["Retry-After"]), 1)
-        self.assertEqual(self.post("k-free").status, 200)
+        self.assertEqual(self.post("key-of-free").status, 200)
 
     def test_rate(self):
-        statuses = [self.post("k-rated").status for _ in range(3)]
+        statuses = [self.post("key-of-rated").status for _ in range(3)]
         self.assertEqual(statuses, [200] * 3)
-        self.limited(self.post("k-rated"))
+        self.limited(self.post("key-of-rated"))
 
     def test_concurrency(self):
         fields = {"prompt": "Once", "model": "slow", "max_tokens": 8000,
                   "ignore_eos": True, "stream": True}
         sock = self.s.connect()
         sock.sendall(post_bytes("/v1/generate", fields,
-                                "Authorization: Bearer k-narrow\r\n"))
+                                "Authorization: Bearer key-of-narrow\r\n"))
         self.assertIn(b" 200 ", sock.recv(4096))
-        self.limited(self.post("k-narrow"))
+        self.limited(self.post("key-of-narrow"))
         sock.close()
         self.s.wait_metric("inferd_requests_running", lambda v: v == 0)
-        self.assertEqual(self.post("k-narrow").status, 200)
+        self.assertEqual(self.post("key-of-narrow").status, 200)
 
     def test_tokens(self):
-        statuses = [self.post("k-budget", max_tokens=80, ignore_eos=True)
+        statuses = [self.post("key-of-budget", max_tokens=80, ignore_eos=True)
                     .status for _ in range(5)]
         self.assertEqual(statuses[0], 200)
-        self.limited(self.post("k-budget", max_tokens=80))
+        self.limited(self.post("key-of-budget", max_tokens=80))
 
     def test_scope(self):
-        self.assertEqual(self.post("k-scoped").status, 200)
-        for reply in (self.post("k-scoped", model="slow"),
-                      self.post("k-scoped", "/v1/completions"),
-                      self.post("k-scoped", "/v1/tokenize", text="a")):
+        self.assertEqual(self.post("key-of-scoped").status, 200)
+        for reply in (self.post("key-of-scoped", model="slow"),
+                      self.post("key-of-scoped", "/v1/completions"),
+                      self.post("key-of-scoped", "/v1/tokenize", text="a")):
             self.assertEqual(reply.status, 403, reply)
 
     def test_no_cached_tokens_across_keys(self):
         prompt = "Lily and Ben went to the park to play with the dog. " * 6
-        self.post("k-free", prompt=prompt)
-        again = self.post("k-free", prompt=prompt).json["usage"]
+        self.post("key-of-free", prompt=prompt)
+        again = self.post("key-of-free", prompt=prompt).json["usage"]
         self.assertGreater(again["prompt_tokens_details"]["cached_tokens"], 0)
-        other = self.post("k-scoped", prompt=prompt).json["usage"]
+        other = self.post("key-of-scoped", prompt=prompt).json["usage"]
         self.assertEqual(other["prompt_tokens_details"]["cached_tokens"], 0)
 
 
