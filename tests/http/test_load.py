@@ -131,9 +131,9 @@ class Crowd(unittest.TestCase):
 
     def test_probe_during_prefill(self):
         sock = self.s.connect()
-        sock.sendall(post_bytes("/v1/generate", {
+        sock.sendall(post_bytes("/v1/completions", {
             "model": "slow", "max_tokens": 1,
-            "prompt": [[5 + i] + [7] * 7000 for i in range(4)]}))
+            "prompt": [[5 + i] + [7] * 4000 for i in range(16)]}))
         took = sorted(probe_times(self.s, 1))
         report(f"/healthz in prefill: p99 "
                f"{took[len(took) * 99 // 100] * 1e3:.2f} ms")
