@@ -34,6 +34,7 @@ static void opened(struct server *s, struct MHD_Connection *mhd, void **context)
     if (!c)
         return;
     c->srv = s;
+    c->mhd = mhd;
     c->fd = info->connect_fd;
     c->next = s->conns;
     if (s->conns)
@@ -157,10 +158,14 @@ void conn_raw_error(struct conn *c, unsigned status, const char *message)
     buf_release(&body);
 }
 
+/* MHD does not look at a socket it has no room to read from (a chunk's size
+ * line without an end), so it is also told to give up on the connection. */
 void conn_shutdown(struct conn *c)
 {
-    if (!c->dead)
+    if (!c->dead) {
         shutdown(c->fd, SHUT_RDWR);
+        MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+    }
     c->dead = true;
     c->deadline_ms = UINT64_MAX;
 }

@@ -46,9 +46,10 @@ void *http_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
     struct request *r = c ? calloc(1, sizeof(*r)) : NULL;
     char id[17];
 
-    (void)uri;
     if (!r)
         return NULL;
+    r->uri_end = uri + strlen(uri);
+    r->bad_uri = strstr(uri, "%00") != NULL;
     r->srv = cls;
     r->conn = c;
     r->mhd = mhd;
@@ -85,10 +86,19 @@ static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind,
     return MHD_YES;
 }
 
-static const char *framing_fault(struct request *r)
+/* A NUL in the request line cuts the path that we see, but not the one a proxy
+ * saw. MHD keeps the line in one piece, with the version after the path. */
+static bool nul_in_uri(const struct request *r, const char *version)
+{
+    return r->bad_uri || version != r->uri_end + 1;
+}
+
+static const char *framing_fault(struct request *r, const char *version)
 {
     struct framing f = {0};
 
+    if (nul_in_uri(r, version))
+        return "the path must not contain NUL";
     MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, framing_header, &f);
     if (f.unknown_encoding || f.n_encodings > 1)
         return "the only Transfer-Encoding supported is chunked";
@@ -215,7 +225,7 @@ static enum MHD_Result send_now(struct request *r)
 }
 
 static enum MHD_Result headers_done(struct request *r, const char *url,
-                                    const char *method)
+                                    const char *method, const char *version)
 {
     const char *length, *fault;
 
@@ -227,7 +237,7 @@ static enum MHD_Result headers_done(struct request *r, const char *url,
     if (!r->path)
         return MHD_NO;
     r->route = find_route(r->path);
-    fault = framing_fault(r);
+    fault = framing_fault(r, version);
     if (fault) { /* where the next request begins is unknown: close */
         reply_error(r, 400, NULL, NULL, "%s", fault);
         return send_now(r);
@@ -309,11 +319,10 @@ enum MHD_Result http_handler(void *cls, struct MHD_Connection *mhd,
 
     (void)cls;
     (void)mhd;
-    (void)version;
     if (!r)
         return MHD_NO; /* no memory when it began */
     if (!r->headers_done)
-        return headers_done(r, url, method);
+        return headers_done(r, url, method, version);
     if (n) {
         *size = 0;
         return take_body(r, data, n);

@@ -87,6 +87,8 @@ struct request {
     struct MHD_Connection *mhd;
     enum route_id route;
     char *path; /* owned; decoded, without the query */
+    const char *uri_end; /* in MHD's memory, while the headers are read */
+    bool bad_uri;        /* it has an escaped NUL */
     char method[12];
     char id[REQUEST_ID_MAX + 1];
     char trace[TRACE_MAX + 1]; /* W3C traceparent, or empty */
@@ -161,7 +163,6 @@ struct server {
     char url[320]; /* "http://HOST:PORT" */
     enum run_state state;
     bool failed; /* exit status 1 */
-    unsigned idle_runs; /* of MHD in a row that it asked for at once */
     bool rerun;  /* MHD must run again: a connection closed or resumed */
 
     struct inbox outbox;
