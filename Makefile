@@ -32,9 +32,12 @@ endif
 CORE_C   := $(wildcard core/*/*.c core/kernels/$(ARCH)/*.c)
 CORE_CXX := $(wildcard core/*/*.cc)
 SERVER_C := $(wildcard server/*.c)
-HDRS     := $(wildcard include/*.h core/*/*.h core/kernels/$(ARCH)/*.h server/*.h bench/*.h tests/*.h)
+TRAINER_C := $(wildcard trainer/*.c trainer/*/*.c trainer/*/$(ARCH)/*.c)
+HDRS     := $(wildcard include/*.h core/*/*.h core/kernels/$(ARCH)/*.h server/*.h bench/*.h tests/*.h \
+            trainer/*.h trainer/*/*.h)
 CORE_OBJ := $(CORE_C:%.c=$B/%.o) $(CORE_CXX:%.cc=$B/%.o)
 SERVER_OBJ := $(filter-out $B/server/main.o,$(SERVER_C:%.c=$B/%.o))
+TRAINER_OBJ := $(filter-out $B/trainer/main.o,$(TRAINER_C:%.c=$B/%.o))
 BENCHES  := $(patsubst bench/%.c,%,$(wildcard bench/infer-*.c))
 BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wildcard bench/*.c)))
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
@@ -44,11 +47,12 @@ SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh) .ci/run
 
 CORE_LIBS   := -lsentencepiece -lpcre2-8 -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
+TRAINER_LIBS := -lsentencepiece_train -lopenblas -lcjson
 LDFLAGS_ALL  = -Wl,--as-needed $(LDFLAGS)
 
 .DEFAULT_GOAL := all
 # Only the release flavour leaves its programs in bin/.
-PROGRAMS := inferd $(BENCHES)
+PROGRAMS := inferd $(if $(wildcard trainer/main.c),infer-train) $(BENCHES)
 all: $(PROGRAMS:%=$(if $(filter build/release,$B),bin,$B)/%) ## build the programs into bin/
 debug: ## the same without optimisation, into build/debug
 	@$(MAKE) -s B=build/debug CFLAGS='-O0 -g3'
@@ -74,7 +78,7 @@ install: all ## into PREFIX (/usr/local), below DESTDIR if set
 AVX2     := -mavx2 -mfma -mf16c
 AVX512   := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni \
             -mprefer-vector-width=512
-kernel = $(if $(findstring core/kernels/,$1),-O3) \
+kernel = $(if $(findstring core/kernels/,$1)$(findstring trainer/,$1),-O3) \
          $(if $(findstring x86_64/avx2,$1),$(AVX2)) \
          $(if $(findstring x86_64/avx512,$1),$(AVX512)) \
          $(if $(findstring x86_64/avx512bf16,$1),-mavx512bf16)
@@ -97,12 +101,18 @@ $B/libserver.a: $(SERVER_OBJ)
 $B/inferd: $B/server/main.o $B/libserver.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(SERVER_LIBS) $(CORE_LIBS) -o $@
+$B/libtrainer.a: $(TRAINER_OBJ)
+	$(if $(V),,@echo "  AR   $@")
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$B/infer-train: $B/trainer/main.o $B/libtrainer.a $B/libinfer.a
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(TRAINER_LIBS) $(CORE_LIBS) -o $@
 $B/infer-%: $B/bench/infer-%.o $(BENCH_OBJ) $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcjson $(CORE_LIBS) -o $@
-$B/tests/%: $B/tests/%.o $(TEST_OBJ) $B/libserver.a $B/libinfer.a
+$B/tests/%: $B/tests/%.o $(TEST_OBJ) $B/libserver.a $B/libtrainer.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcmocka $(SERVER_LIBS) $(CORE_LIBS) -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcmocka $(SERVER_LIBS) $(TRAINER_LIBS) $(CORE_LIBS) -o $@
 $B/tests/fuzz/%: $B/tests/fuzz/%.o $B/libserver.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fsanitize=fuzzer $^ $(SERVER_LIBS) $(CORE_LIBS) -o $@
@@ -173,7 +183,7 @@ check-layers: ## the includes point one way
 	@! grep -nE '\b(exit|abort|getenv|v?f?printf|puts|perror)\(' $(CORE_C) $(CORE_CXX)
 	@! grep -nE '#include "core/' $(wildcard server/*.[ch])
 
-ALL_C = $(CORE_C) $(CORE_CXX) $(SERVER_C) $(HDRS) $(wildcard bench/*.c tests/*.c tests/*/*.c)
+ALL_C = $(CORE_C) $(CORE_CXX) $(SERVER_C) $(TRAINER_C) $(HDRS) $(wildcard bench/*.c tests/*.c tests/*/*.c)
 lint: ## scripts and the HTTP contract
 	@shellcheck -S info $(SHELL_SCRIPTS)
 	@$(PYTHON) scripts/lint-openapi.py openapi.yaml
