@@ -73,16 +73,16 @@ static void expect_refusal(struct infer_engine *e,
 static void test_refuses_bad_requests(void **state)
 {
     const struct infer_engine_params params = {.n_ctx = 64};
-    const struct infer_request good = request(20, 5);
     const int32_t bad_ids[] = {1, 512}, negative[] = {-1};
     const char *const empty_stop[] = {"a", ""};
     const struct infer_logit_bias no_token = {512, 1.0f}, big = {1, 101.0f};
     struct infer_engine *e;
-    struct infer_request r;
+    struct infer_request good, r;
 
     (void)state;
     if (model == NULL)
         skip();
+    good = request(20, 5);
     e = engine(&params);
     assert_int_equal(infer_engine_n_ctx(e), 64);
 #define REFUSE(change, status, word)                                           \
