@@ -44,12 +44,14 @@ void *http_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct conn *c = info ? info->socket_context : NULL;
     struct request *r = c ? calloc(1, sizeof(*r)) : NULL;
+    const char *nul;
     char id[17];
 
     if (!r)
         return NULL;
     r->uri_end = uri + strlen(uri);
-    r->bad_uri = strstr(uri, "%00") != NULL;
+    nul = strstr(uri, "%00");
+    r->escaped_nul = nul && (size_t)(nul - uri) < strcspn(uri, "?");
     r->srv = cls;
     r->conn = c;
     r->mhd = mhd;
@@ -90,7 +92,7 @@ static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind,
  * saw. MHD keeps the line in one piece, with the version after the path. */
 static bool nul_in_uri(const struct request *r, const char *version)
 {
-    return r->bad_uri || version != r->uri_end + 1;
+    return version != r->uri_end + 1;
 }
 
 static const char *framing_fault(struct request *r, const char *version)
@@ -236,7 +238,8 @@ static enum MHD_Result headers_done(struct request *r, const char *url,
     snprintf(r->method, sizeof(r->method), "%s", method);
     if (!r->path)
         return MHD_NO;
-    r->route = find_route(r->path);
+    if (!r->escaped_nul) /* it cuts the path; nothing here has that name */
+        r->route = find_route(r->path);
     fault = framing_fault(r, version);
     if (fault) { /* where the next request begins is unknown: close */
         reply_error(r, 400, NULL, NULL, "%s", fault);

@@ -86,9 +86,9 @@ struct request {
     struct conn *conn;
     struct MHD_Connection *mhd;
     enum route_id route;
-    char *path; /* owned; decoded, without the query */
+    char *path;          /* owned; decoded, without the query */
     const char *uri_end; /* in MHD's memory, while the headers are read */
-    bool bad_uri;        /* it has an escaped NUL */
+    bool escaped_nul;    /* %00 in the path */
     char method[12];
     char id[REQUEST_ID_MAX + 1];
     char trace[TRACE_MAX + 1]; /* W3C traceparent, or empty */
