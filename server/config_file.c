@@ -85,8 +85,7 @@ static int string_list(struct strings *list, const char *what, const cJSON *v,
     if (!cJSON_IsArray(v))
         return config_fail(err, INFER_EINVAL, "%s: must be a list of strings",
                            what);
-    cJSON_ArrayForEach(item, v)
-    {
+    cJSON_ArrayForEach (item, v) {
         if (!cJSON_IsString(item))
             return config_fail(err, INFER_EINVAL,
                                "%s: must be a list of strings", what);
@@ -143,8 +142,7 @@ static int model_object(struct config *c, const char *path, const char *name,
 
     if (!m || (name && !(m->name = strdup(name))))
         return config_fail(err, INFER_ENOMEM, "out of memory");
-    cJSON_ArrayForEach(item, v)
-    {
+    cJSON_ArrayForEach (item, v) {
         snprintf(what, sizeof(what), "%s: model.%s%s%s", path,
                  m->name ? m->name : "", m->name ? "." : "", item->string);
         rc = model_member(m, what, item, err);
@@ -170,8 +168,7 @@ static int models(struct config *c, const struct option *o, const char *path,
     if (!cJSON_IsArray(v) && !cJSON_IsObject(v))
         return config_fail(err, INFER_EINVAL, "%s: must be a list or object",
                            what);
-    cJSON_ArrayForEach(item, v)
-    {
+    cJSON_ArrayForEach (item, v) {
         if (cJSON_IsObject(item)) {
             rc = model_object(c, path, item->string, item, err);
         } else if (cJSON_IsString(item) && !item->string) {
@@ -232,8 +229,7 @@ static int keys(struct config *c, const char *path, const cJSON *v,
     if (!cJSON_IsArray(v))
         return config_fail(err, INFER_EINVAL, "%s: api_keys: must be a list",
                            path);
-    cJSON_ArrayForEach(item, v)
-    {
+    cJSON_ArrayForEach (item, v) {
         struct key_config *k = config_add_key(c);
 
         snprintf(name, sizeof(name), "key%zu", c->n_api_keys);
@@ -244,8 +240,7 @@ static int keys(struct config *c, const char *path, const cJSON *v,
         if (!cJSON_IsObject(item))
             rc = own_string(&k->key, what, item, err);
         else
-            cJSON_ArrayForEach(member, item)
-            {
+            cJSON_ArrayForEach (member, item) {
                 snprintf(what, sizeof(what), "%s: api_keys[%zu].%s", path,
                          c->n_api_keys - 1, member->string);
                 rc = key_member(k, what, member, err);
@@ -307,8 +302,7 @@ int config_read_text(struct config *c, const char *path, char *text, size_t len,
     if (rc == 0 && !cJSON_IsObject(root))
         rc = config_fail(err, INFER_EINVAL, "%s: must hold one object", path);
     if (rc == 0)
-        cJSON_ArrayForEach(item, root)
-        {
+        cJSON_ArrayForEach (item, root) {
             rc = option_value(c, path, item, err);
             if (rc)
                 break;

@@ -242,6 +242,7 @@ static int start_workers(struct server *s, struct infer_error *err)
         w->cpu = cpu;
         w->wake = &s->wake;
         w->outbox = &s->outbox;
+        w->loading = &s->loading;
         rc = worker_start(w, err);
     }
     return rc;
@@ -440,6 +441,7 @@ static void release(struct server *s)
     close(s->hangup_fd);
     keys_release(&s->keys);
     free(s->workers);
+    pthread_mutex_destroy(&s->loading);
     infer_team_free(s->team);
 }
 
@@ -453,6 +455,7 @@ int loop_serve(const struct config *c, struct infer_error *err)
     s->config = c;
     s->listen_fd = s->hangup_fd = -1;
     s->started = (int64_t)time(NULL);
+    pthread_mutex_init(&s->loading, NULL);
     for (int i = 0; i < N_ROUTES; i++)
         histogram_init_seconds(&s->metrics.seconds[i]);
     if (getrandom(s->id_seed, sizeof(s->id_seed), GRND_NONBLOCK) < 0)

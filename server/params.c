@@ -104,8 +104,7 @@ bool params_ids(const cJSON *list, const char *name, size_t max,
     out = malloc(((size_t)count + 1) * sizeof(*out));
     if (!out)
         return problem(p, 503, NULL, "out of memory");
-    cJSON_ArrayForEach(v, list)
-    {
+    cJSON_ArrayForEach (v, list) {
         if (!whole(v, 0, (double)n_vocab - 1)) {
             free(out);
             return problem(p, 400, name,

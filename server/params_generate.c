@@ -119,8 +119,7 @@ static bool take_bias(const cJSON *root, uint32_t n_vocab,
     if (!bias)
         return problem(p, 503, NULL, "out of memory");
     s->bias = bias;
-    cJSON_ArrayForEach(item, v)
-    {
+    cJSON_ArrayForEach (item, v) {
         const double x = cJSON_IsNumber(item) ? item->valuedouble : (double)NAN;
 
         if (!bias_id(item->string, n_vocab, &bias[s->n_bias].id))
@@ -185,8 +184,7 @@ static bool take_stop(const cJSON *root, size_t max, struct generate *g,
         return problem(p, 503, NULL, "out of memory");
     if (!cJSON_IsArray(v))
         return add_stop(g, v, p);
-    cJSON_ArrayForEach(item, v)
-    {
+    cJSON_ArrayForEach (item, v) {
         if (!add_stop(g, item, p))
             return false;
     }
@@ -273,8 +271,7 @@ static bool take_prompts(const struct config *c, const cJSON *root,
     if (!list)
         return one_prompt(&g->prompts[0], v, n_vocab, false, p);
     n = 0;
-    cJSON_ArrayForEach(item, v)
-    {
+    cJSON_ArrayForEach (item, v) {
         if (!one_prompt(&g->prompts[n++], item, n_vocab, openai, p))
             return false;
     }

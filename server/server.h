@@ -166,6 +166,7 @@ struct server {
     bool rerun;  /* MHD must run again: a connection closed or resumed */
 
     struct inbox outbox;
+    pthread_mutex_t loading; /* held by the worker that loads its model */
     struct infer_team *team;
     struct worker *workers; /* [n_workers], the first is the default */
     size_t n_workers, n_ready;

@@ -415,9 +415,15 @@ static int load(struct worker *w, struct infer_error *err)
 static bool announce(struct worker *w)
 {
     struct infer_error err = {0};
-    const int rc = load(w, &err);
-    struct chunk *c = chunk_create(rc ? CHUNK_FAILED : CHUNK_LOADED, w, NULL);
+    struct chunk *c;
+    int rc;
 
+    /* SentencePiece and protobuf set up globals; and two models that load at
+     * once only compete for the disk */
+    pthread_mutex_lock(w->loading);
+    rc = load(w, &err);
+    pthread_mutex_unlock(w->loading);
+    c = chunk_create(rc ? CHUNK_FAILED : CHUNK_LOADED, w, NULL);
     if (rc == 0) {
         w->n_ctx = infer_engine_n_ctx(w->engine);
         w->info = infer_model_info(w->model);

@@ -28,6 +28,7 @@ struct worker {
     unsigned cpu;
     uv_async_t *wake; /* tells the loop that the outbox has something */
     struct inbox *outbox;
+    pthread_mutex_t *loading; /* one model loads at a time */
 
     pthread_t thread;
     bool started;
