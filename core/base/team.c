@@ -2,9 +2,13 @@
  * team.c - compute threads that start together, meet at barriers, and sleep.
  *
  * A phase of a small model takes 5 to 50 microseconds, a futex wake-up as
- * long, so waiting members spin first: SPIN_PAUSES is about 50 microseconds.
- * They sleep afterwards (idle server, or a member that lost its processor),
- * and do not spin at all when there are more members than processors.
+ * long, so waiting members spin first. How long is learned: a wait that ends
+ * while spinning earns the member more, one that does not halves it. On a quiet
+ * machine waits soon spin for SPIN_MAX (about 50 microseconds); where other
+ * processes hold the processors, or two members share one, spinning only keeps
+ * the awaited member from running, and they sleep almost at once, which also
+ * lets the scheduler move them apart. With more members than processors nobody
+ * spins.
  *
  * The word a waiter watches changes before the waker looks for sleepers, and a
  * sleeper counts itself before it looks at the word (both sequentially
@@ -22,7 +26,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPIN_PAUSES = 2000, MAX_THREADS = 256, LINE = 64, COUNTERS = 3 };
+enum {
+    SPIN_MIN = 30, /* pauses */
+    SPIN_MAX = 2000,
+    SPIN_STEP = 100,
+    MAX_THREADS = 256,
+    LINE = 64,
+    COUNTERS = 3
+};
 
 /* A counter that threads wait on for a change; alone on its cache line. */
 struct event {
@@ -31,7 +42,7 @@ struct event {
 
 struct infer_team {
     int n, nice;
-    int spin;                /* pauses before sleeping */
+    bool spins;              /* there is a processor for each member */
     pthread_mutex_t callers; /* held by the running caller */
 
     struct event run;     /* bumped to start a run */
@@ -50,12 +61,13 @@ struct infer_team {
     pthread_cond_t wake;
     atomic_int n_sleepers;
 
-    struct helper {
-        pthread_t thread;
+    struct seat {
+        _Alignas(LINE) pthread_t thread; /* of a helper */
         struct infer_team *team;
         int id;
-    } * helpers; /* [n - 1] */
-    int n_started;
+        int patience; /* pauses before it sleeps; its own to change */
+    } * seats;        /* [n]; the caller of a run sits on the first */
+    int n_started;    /* helpers */
 };
 
 static inline void pause_cpu(void)
@@ -77,13 +89,27 @@ static void event_bump(struct infer_team *t, struct event *e)
     pthread_mutex_unlock(&t->lock);
 }
 
-static void event_wait(struct infer_team *t, struct event *e, unsigned old)
+/* Spin until e changes; false: patience ran out. */
+static bool event_spin(const struct infer_team *t, struct event *e,
+                       unsigned old, int *patience)
 {
-    for (int i = 0; i < t->spin; i++) {
-        if (atomic_load_explicit(&e->value, memory_order_acquire) != old)
-            return;
+    for (int i = 0; t->spins && i < *patience; i++) {
+        if (atomic_load_explicit(&e->value, memory_order_acquire) != old) {
+            if (*patience < SPIN_MAX)
+                *patience += SPIN_STEP;
+            return true;
+        }
         pause_cpu();
     }
+    *patience = *patience / 2 > SPIN_MIN ? *patience / 2 : SPIN_MIN;
+    return false;
+}
+
+static void event_wait(struct infer_team *t, struct event *e, unsigned old,
+                       int *patience)
+{
+    if (event_spin(t, e, old, patience))
+        return;
     pthread_mutex_lock(&t->lock);
     atomic_fetch_add(&t->n_sleepers, 1);
     while (atomic_load(&e->value) == old)
@@ -108,7 +134,7 @@ void infer_team_barrier(struct infer_member *me)
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         event_bump(t, &t->barrier);
     } else {
-        event_wait(t, &t->barrier, old);
+        event_wait(t, &t->barrier, old, &t->seats[me->id].patience);
     }
 }
 
@@ -123,15 +149,15 @@ int64_t infer_team_take(struct infer_member *me, int64_t n, int64_t grain)
 
 static void *helper_main(void *arg)
 {
-    const struct helper *h = arg;
-    struct infer_team *t = h->team;
+    struct seat *seat = arg;
+    struct infer_team *t = seat->team;
     unsigned seen = 0;
 
     infer_team_enter(t);
     for (;;) {
-        struct infer_member me = {.team = t, .id = h->id, .n = t->n};
+        struct infer_member me = {.team = t, .id = seat->id, .n = t->n};
 
-        event_wait(t, &t->run, seen);
+        event_wait(t, &t->run, seen, &seat->patience);
         seen++;
         if (atomic_load(&t->stop))
             return NULL;
@@ -182,17 +208,19 @@ int infer_team_create(struct infer_team **team, int n_threads, int nice_by,
         return infer_fail(err, INFER_ENOMEM, "out of memory for threads");
     *t = (struct infer_team){.n = n_threads ? n_threads : processors(),
                              .nice = nice_by};
-    t->spin = t->n <= processors() ? SPIN_PAUSES : 0;
+    t->spins = t->n <= processors();
     pthread_mutex_init(&t->callers, NULL);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
-    t->helpers = calloc((size_t)t->n, sizeof(*t->helpers));
-    if (!t->helpers)
+    t->seats = aligned_alloc(LINE, (size_t)t->n * sizeof(*t->seats));
+    if (!t->seats)
         goto fail;
-    for (int i = 0; i < t->n - 1; i++) {
-        t->helpers[i] = (struct helper){.team = t, .id = i + 1};
-        if (pthread_create(&t->helpers[i].thread, NULL, helper_main,
-                           &t->helpers[i]))
+    for (int i = 0; i < t->n; i++) {
+        t->seats[i] = (struct seat){.team = t, .id = i, .patience = SPIN_MAX};
+        if (i == 0)
+            continue;
+        if (pthread_create(&t->seats[i].thread, NULL, helper_main,
+                           &t->seats[i]))
             goto fail;
         t->n_started++;
     }
@@ -220,11 +248,11 @@ void infer_team_free(struct infer_team *t)
         return;
     atomic_store(&t->stop, true);
     event_bump(t, &t->run);
-    for (int i = 0; i < t->n_started; i++)
-        pthread_join(t->helpers[i].thread, NULL);
+    for (int i = 1; i <= t->n_started; i++)
+        pthread_join(t->seats[i].thread, NULL);
     pthread_mutex_destroy(&t->callers);
     pthread_mutex_destroy(&t->lock);
     pthread_cond_destroy(&t->wake);
-    free(t->helpers);
+    free(t->seats);
     free(t);
 }
