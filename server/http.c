@@ -92,7 +92,7 @@ static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind,
  * saw. MHD keeps the line in one piece, with the version after the path. */
 static bool nul_in_uri(const struct request *r, const char *version)
 {
-    return version != r->uri_end + 1;
+    return r->escaped_nul || version != r->uri_end + 1;
 }
 
 static const char *framing_fault(struct request *r, const char *version)
@@ -238,8 +238,7 @@ static enum MHD_Result headers_done(struct request *r, const char *url,
     snprintf(r->method, sizeof(r->method), "%s", method);
     if (!r->path)
         return MHD_NO;
-    if (!r->escaped_nul) /* it cuts the path; nothing here has that name */
-        r->route = find_route(r->path);
+    r->route = find_route(r->path);
     fault = framing_fault(r, version);
     if (fault) { /* where the next request begins is unknown: close */
         reply_error(r, 400, NULL, NULL, "%s", fault);

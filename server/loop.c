@@ -139,6 +139,9 @@ static void on_check(uv_check_t *c)
 }
 
 static void mhd_log(void *cls, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
+static void mhd_log(void *cls, const char *fmt, va_list ap)
 {
     char text[256], quoted[600];
 
@@ -415,6 +418,18 @@ static void stop_mhd(struct server *s)
     s->mhd = NULL;
 }
 
+/* One more SIGTERM must not turn a clean stop into a death by signal, when
+ * libuv has put the default action back. No other thread is left to take it. */
+static void ignore_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 static void release(struct server *s)
 {
     struct chunk *c;
@@ -432,7 +447,9 @@ static void release(struct server *s)
             chunk_free(c);
         c = next;
     }
+    infer_team_free(s->team);
     stop_mhd(s);
+    ignore_signals();
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
@@ -442,7 +459,6 @@ static void release(struct server *s)
     keys_release(&s->keys);
     free(s->workers);
     pthread_mutex_destroy(&s->loading);
-    infer_team_free(s->team);
 }
 
 int loop_serve(const struct config *c, struct infer_error *err)

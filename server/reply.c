@@ -128,6 +128,10 @@ void reply_error_body(struct buf *out, unsigned status, const char *param,
 
 static void error_reply(struct request *r, unsigned status, const char *param,
                         const char *code, const char *fmt, va_list ap)
+    __attribute__((format(printf, 5, 0)));
+
+static void error_reply(struct request *r, unsigned status, const char *param,
+                        const char *code, const char *fmt, va_list ap)
 {
     static const char lost[] =
         "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\","
