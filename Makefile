@@ -78,7 +78,8 @@ install: all ## into PREFIX (/usr/local), below DESTDIR if set
 AVX2     := -mavx2 -mfma -mf16c
 AVX512   := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni \
             -mprefer-vector-width=512
-kernel = $(if $(findstring core/kernels/,$1)$(findstring trainer/,$1),-O3) \
+kernel = $(if $(findstring core/kernels/,$1)$(findstring trainer/,$1), \
+             $(if $(findstring -fsanitize,$(CFLAGS)),-DINFER_NO_UNROLL,-O3)) \
          $(if $(findstring x86_64/avx2,$1),$(AVX2)) \
          $(if $(findstring x86_64/avx512,$1),$(AVX512)) \
          $(if $(findstring x86_64/avx512bf16,$1),-mavx512bf16)

@@ -1,8 +1,15 @@
-/* unroll.h - loops over registers: constant bounds, unrolled whole. */
+/*
+ * unroll.h - loops over registers: constant bounds, unrolled whole.
+ *
+ * Not where a sanitizer instruments each access: that multiplies the code until
+ * compiling a file takes minutes.
+ */
 #ifndef INFER_UNROLL_H
 #define INFER_UNROLL_H
 
-#if defined(__clang__)
+#if defined(INFER_NO_UNROLL)
+#define UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
