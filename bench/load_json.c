@@ -117,7 +117,7 @@ int load_read_json(const char *text, size_t len, struct load_delta *delta)
         cJSON_Delete(o);
         return -1;
     }
-    cJSON_ArrayForEach(choice, cJSON_GetObjectItemCaseSensitive(o, "choices"))
+    cJSON_ArrayForEach (choice, cJSON_GetObjectItemCaseSensitive(o, "choices"))
         delta->n_tokens += count_choice(choice);
     usage = cJSON_GetObjectItemCaseSensitive(o, "usage");
     delta->has_usage =

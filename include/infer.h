@@ -1,8 +1,8 @@
 /*
  * infer.h - the whole public interface of libinfer, the inference engine.
  *
- *   infer_model     a GGUF file, its tokenizer and its packed weights. Read-only
- *                   after infer_model_load(); any number of threads may share it.
+ *   infer_model     a GGUF file, its tokenizer and its packed weights.
+ * Read-only after infer_model_load(); any number of threads may share it.
  *   infer_team      compute threads. Shared by everything in the process;
  *                   callers take turns step by step.
  *   infer_session   bare forward passes: tokens in, logits out. For programs
@@ -219,7 +219,8 @@ int infer_session_create(struct infer_session **s, const struct infer_model *m,
 int infer_session_eval(struct infer_session *s, const struct infer_row *rows,
                        size_t n, float *logits, struct infer_error *err);
 
-/* Logits of the i-th wanted row of the last call; [V], borrowed until the next. */
+/* Logits of the i-th wanted row of the last call; [V], borrowed until the next.
+ */
 const float *infer_session_logits(const struct infer_session *s, size_t i);
 
 /* Forget all but the first n_tokens of a sequence. */
@@ -292,9 +293,9 @@ struct infer_token_info {
 /* Something happened to one choice of a request. All pointers are borrowed for
  * the duration of the callback. */
 struct infer_event {
-    uint32_t choice;                       /* 0 .. n-1 */
-    const char *text;                      /* new text, whole UTF-8 characters */
-    size_t text_len;                       /* may be 0 */
+    uint32_t choice;  /* 0 .. n-1 */
+    const char *text; /* new text, whole UTF-8 characters */
+    size_t text_len;  /* may be 0 */
     const struct infer_token_info *tokens; /* the tokens that this text ends */
     size_t n_tokens;
     enum infer_finish finish; /* not NONE: the last event of this choice */
@@ -334,14 +335,14 @@ struct infer_engine_stats {
     uint32_t n_running, n_waiting;
     uint32_t kv_blocks_used, kv_blocks_total; /* of kv_block_tokens each */
     uint32_t kv_block_tokens;
-    uint64_t waiting_tokens;   /* prompt tokens not yet computed */
+    uint64_t waiting_tokens; /* prompt tokens not yet computed */
     uint64_t n_steps;
-    uint64_t prompt_tokens;    /* computed, so without the cached */
+    uint64_t prompt_tokens; /* computed, so without the cached */
     uint64_t cached_tokens;
     uint64_t generated_tokens;
     uint64_t n_preempted;
-    uint32_t step_rows;        /* rows of the last step */
-    uint64_t step_ns;          /* duration of the last step */
+    uint32_t step_rows; /* rows of the last step */
+    uint64_t step_ns;   /* duration of the last step */
 };
 
 /* Bytes an engine with these params will hold (KV cache and workspaces). */

@@ -86,8 +86,7 @@ size_t oracle_list(const cJSON *array, int32_t *out, size_t max)
     size_t n = 0;
 
     assert_true(cJSON_IsArray(array));
-    cJSON_ArrayForEach(v, array)
-    {
+    cJSON_ArrayForEach (v, array) {
         assert_true(n < max);
         out[n++] = v->valueint;
     }

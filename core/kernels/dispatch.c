@@ -37,7 +37,8 @@ struct infer_panel_layout infer_pack_layout(enum infer_pack kind, size_t k)
     at.scales =
         (kind == INFER_PACK_BF16 ? k_even : k) * INFER_PANEL * info->bits / 8;
     if (info->k) {
-        at.k_bytes = parts * (HALVES + (size_t)INFER_K_BLOCK / info->block * INFER_PANEL);
+        at.k_bytes = parts * (HALVES + (size_t)INFER_K_BLOCK / info->block *
+                                           INFER_PANEL);
         scales = k / INFER_K_BLOCK * at.k_bytes;
     } else if (info->block) {
         scales = k / info->block * HALVES;

@@ -139,10 +139,10 @@ struct infer_kernels {
 
     infer_gemm_fn *gemm[INFER_PACK_COUNT];
 
-    /* y[k / 32] = blocks of x[k], k % 32 == 0, as ggml's Q8_0: s = max|x| / 127,
-     * q = x * (1 / s) rounded half to even, scale = s rounded to a half; wsum
-     * as Q8_1: s * sum rounded to a half. Agreeing with the reference here is
-     * what makes greedy text agree. */
+    /* y[k / 32] = blocks of x[k], k % 32 == 0, as ggml's Q8_0: s = max|x| /
+     * 127, q = x * (1 / s) rounded half to even, scale = s rounded to a half;
+     * wsum as Q8_1: s * sum rounded to a half. Agreeing with the reference here
+     * is what makes greedy text agree. */
     void (*quantize_act)(struct infer_act_block *y, const float *x, size_t k);
     /* The same with one s for 256 inputs, as Q8_K, and no halves; k % 256 == 0:
      * r = 127 / max|x|, q = x * r, scale = 1 / r, wsum = scale * sum. */

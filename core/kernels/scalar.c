@@ -40,8 +40,7 @@ static void quantize_act(struct infer_act_block *y, const float *x, size_t k)
 {
     for (; k > 0; k -= INFER_ACT_BLOCK, x += INFER_ACT_BLOCK, y++) {
         const float s = max_abs(x, INFER_ACT_BLOCK) / 127.0f;
-        const float sum =
-            quantize_block(y, x, s >= FLT_MIN ? 1.0f / s : 0.0f);
+        const float sum = quantize_block(y, x, s >= FLT_MIN ? 1.0f / s : 0.0f);
 
         y->scale = infer_f16_to_f32(infer_f32_to_f16(s));
         y->wsum = infer_f16_to_f32(infer_f32_to_f16(s * sum));
@@ -115,8 +114,8 @@ static void silu_mul(float *y, const float *up, size_t n)
  * x * sigmoid(2u) = x/2 (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3).
  *
  * Argument and value are rounded to halves, and the tails are cut, because the
- * reference looks them up in a table of halves: only so do quantized gpt2 models
- * give the reference's text.
+ * reference looks them up in a table of halves: only so do quantized gpt2
+ * models give the reference's text.
  */
 static void gelu(float *y, size_t n)
 {

@@ -32,7 +32,8 @@ static float scales_at(const struct infer_packed *w, const uint8_t *panel,
     const struct infer_panel_layout at = infer_pack_layout(w->kind, w->k);
 
     if (!info->k) {
-        *min = info->mins ? half_at(panel + at.mins, b * INFER_PANEL + i) : 0.0f;
+        *min =
+            info->mins ? half_at(panel + at.mins, b * INFER_PANEL + i) : 0.0f;
         return half_at(panel + at.scales, b * INFER_PANEL + i);
     }
     const size_t subs = INFER_K_BLOCK / info->block;
@@ -57,9 +58,8 @@ static float dot_int(const struct infer_packed *w, const uint8_t *panel,
         const size_t k0 = b * info->block;
         const struct infer_act_block *xb = x + k0 / INFER_ACT_BLOCK;
         const int8_t *q = xb->q + k0 % INFER_ACT_BLOCK;
-        const float xsum = info->block == 32
-                               ? xb->wsum
-                               : xb->scale * (float)xb->sum[b % 2];
+        const float xsum =
+            info->block == 32 ? xb->wsum : xb->scale * (float)xb->sum[b % 2];
         int32_t dot = 0; /* exact: |dot| <= 32 * 255 * 127 */
         float min, scale = scales_at(w, panel, b, i, &min);
 

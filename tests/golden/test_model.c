@@ -105,8 +105,7 @@ static void check_logits(struct runner *r, const cJSON *prompts,
     double sum = 0.0;
     size_t n = 0;
 
-    cJSON_ArrayForEach(p, prompts)
-    {
+    cJSON_ArrayForEach (p, prompts) {
         int32_t ids[512];
         const size_t n_ids = oracle_ids(p, "ids", ids, 512);
 
@@ -206,16 +205,14 @@ static void check_continuations(struct runner *r, const cJSON *cases,
     const cJSON *prompt, *robust;
     int i = 0;
 
-    cJSON_ArrayForEach(robust, cJSON_GetObjectItem(model, "greedy_robust"))
-    {
+    cJSON_ArrayForEach (robust, cJSON_GetObjectItem(model, "greedy_robust")) {
         int32_t ids[512], want[64];
         const size_t n_ids = oracle_ids(robust, "ids", ids, 512);
         const size_t n = oracle_ids(robust, "greedy", want, 64);
 
         check_greedy(r, ids, n_ids, want, n, tie, what);
     }
-    cJSON_ArrayForEach(prompt, cJSON_GetObjectItem(cases, "prompts"))
-    {
+    cJSON_ArrayForEach (prompt, cJSON_GetObjectItem(cases, "prompts")) {
         int32_t ids[512], want[64];
         const size_t n_ids = oracle_ids(prompt, "ids", ids, 512);
 
@@ -277,13 +274,10 @@ static void test_oracle(void **state)
 
         snprintf(folder, sizeof(folder), ORACLE "/%s", names[i]);
         cases = oracle_cases(folder);
-        cJSON_ArrayForEach(
-            model,
-            cJSON_GetObjectItem(
-                cases, "models")) for (size_t s = 0;
-                                       s < sizeof(sets) / sizeof(sets[0]); s++)
-            check_model(folder, cases, model, sets[s],
-                        s == 0 ? 2 : 1 + (int)s % 2);
+        cJSON_ArrayForEach (model, cJSON_GetObjectItem(cases, "models"))
+            for (size_t s = 0; s < sizeof(sets) / sizeof(sets[0]); s++)
+                check_model(folder, cases, model, sets[s],
+                            s == 0 ? 2 : 1 + (int)s % 2);
         cJSON_Delete(cases);
     }
 }

@@ -166,7 +166,8 @@ static int32_t *ids_of(const cJSON *array, size_t *n)
 
     *n = 0;
     assert_non_null(ids);
-    cJSON_ArrayForEach(item, array) ids[(*n)++] = item->valueint;
+    cJSON_ArrayForEach (item, array)
+        ids[(*n)++] = item->valueint;
     return ids;
 }
 
@@ -233,8 +234,7 @@ static int check_cases(const struct infer_tokenizer *t, const cJSON *cases)
     const cJSON *c;
     int bad = 0;
 
-    cJSON_ArrayForEach(c, cases)
-    {
+    cJSON_ArrayForEach (c, cases) {
         struct bytes text = string_of(cJSON_GetObjectItem(c, "text"));
 
         bad += check_ids(t, text, false, false, cJSON_GetObjectItem(c, "ids"));
@@ -251,8 +251,7 @@ static int check_detok(const struct infer_tokenizer *t, const cJSON *cases,
     const cJSON *d;
     int bad = 0;
 
-    cJSON_ArrayForEach(d, detok)
-    {
+    cJSON_ArrayForEach (d, detok) {
         const int i = cJSON_GetObjectItem(d, "case")->valueint;
         const cJSON *c = cJSON_GetArrayItem(cases, i);
         const cJSON *hex = cJSON_GetObjectItem(d, "hex");
@@ -270,21 +269,21 @@ static int check_pieces(const struct infer_tokenizer *t, const cJSON *pieces)
     const cJSON *p;
     int bad = 0;
 
-    cJSON_ArrayForEach(p, pieces) for (int special = 0; special < 2; special++)
-    {
-        const int id = cJSON_GetObjectItem(p, "id")->valueint;
-        struct bytes want =
-            hex_of(cJSON_GetObjectItem(p, special ? "hex_special" : "hex"));
-        size_t len;
-        const char *got = infer_tokenizer_bytes(t, id, special, &len);
+    cJSON_ArrayForEach (p, pieces)
+        for (int special = 0; special < 2; special++) {
+            const int id = cJSON_GetObjectItem(p, "id")->valueint;
+            struct bytes want =
+                hex_of(cJSON_GetObjectItem(p, special ? "hex_special" : "hex"));
+            size_t len;
+            const char *got = infer_tokenizer_bytes(t, id, special, &len);
 
-        n_checked++;
-        if (len != want.len || memcmp(got, want.data, len) != 0) {
-            print_error("piece %d differs\n", id);
-            bad++;
+            n_checked++;
+            if (len != want.len || memcmp(got, want.data, len) != 0) {
+                print_error("piece %d differs\n", id);
+                bad++;
+            }
+            free(want.data);
         }
-        free(want.data);
-    }
     return bad;
 }
 
@@ -293,8 +292,7 @@ static int check_invalid(const struct infer_tokenizer *t, const cJSON *lines)
     const cJSON *c;
     int bad = 0;
 
-    cJSON_ArrayForEach(c, lines)
-    {
+    cJSON_ArrayForEach (c, lines) {
         struct bytes text = hex_of(cJSON_GetObjectItem(c, "hex"));
 
         bad += check_ids(t, text, false, false, cJSON_GetObjectItem(c, "ids"));
@@ -434,8 +432,7 @@ static int check_prompts(const char *path)
         globfree(&found);
     }
     if (t)
-        cJSON_ArrayForEach(p, cJSON_GetObjectItem(all, "prompts"))
-        {
+        cJSON_ArrayForEach (p, cJSON_GetObjectItem(all, "prompts")) {
             const cJSON *text = cJSON_GetObjectItem(p, "text");
 
             if (cJSON_IsString(text))

@@ -346,7 +346,7 @@ static void test_rope(void **state)
         for (size_t rot = 2; rot <= 80; rot += 2)
             for (int halves = 0; halves < 2; halves++) {
                 float cs[80], ref[3 * 84 + GUARD], got[3 * 84 + GUARD];
-                const size_t d = rot + 4 * (rot % 3 == 0);
+                const size_t d = rot + (rot % 3 == 0 ? 4 : 0);
 
                 fill(cs, rot, 1.0f);
                 fill(ref, 3 * d, 4.0f);
