@@ -19,10 +19,8 @@ class Models(Case):
             self.assertEqual(one.json, model)
 
     def test_unknown(self):
-        for name in ("nope", "main%20", "a%2Fb", "..%2f", "main/x"):
+        for name in ("nope", "main%20", "a%2Fb", "%00", "main%00", "..%2f", "main/x"):
             self.assert_error(self.s.get("/v1/models/" + name), 404)
-        r = self.s.get("/v1/models/main%00", check=False)
-        self.assertEqual(r.status, 400)
 
 
 class Tokens(Case):
