@@ -1,0 +1,154 @@
+/*
+ * layers.h - the layers of a decoder as forward and backward pairs.
+ *
+ * Every function runs on the calling thread over the rows (or units) it is
+ * given; net.c shares them out. Backward functions recompute what is cheaper
+ * to compute than to keep. `d*` are gradients; a gradient marked += is added
+ * to, so that rows, sequences and micro-batches accumulate.
+ *
+ * Products of matrices are not here: see matmul.h. One table per instruction
+ * set; NN_REAL is float, but for the test that takes finite differences.
+ *
+ * Shapes: R rows (tokens), D width, F hidden, H heads, G KV heads, K head
+ * width, V vocabulary, B sequences of T tokens.
+ */
+#ifndef TRAINER_NN_LAYERS_H
+#define TRAINER_NN_LAYERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef NN_REAL
+#define NN_REAL float
+#endif
+
+/* Which values are dropped is a hash of (key, row, column): nothing is kept
+ * and the backward pass draws the same. */
+struct nn_dropout {
+    uint32_t key[2];
+    uint32_t threshold; /* dropped below it; 0: none is */
+    NN_REAL scale;      /* of what stays: 1 / (1 - share) */
+};
+
+/*
+ * Causal attention of B sequences (Vaswani et al. 2017), tile by tile with a
+ * running softmax, so that memory is O(T), and with the probabilities
+ * recomputed in the backward pass (FlashAttention: Dao 2022, arXiv:2205.14135).
+ * A unit is one KV head of one sequence with the query heads that share it.
+ * Queries and keys are rotated on their way in, gradients on their way out.
+ */
+struct nn_attn {
+    NN_REAL *qkv;        /* [B T][(H + 2 G) K]: q, k, v before the rotation;
+                            the backward pass leaves gradients in their place */
+    NN_REAL *out;        /* [B T][H K] */
+    NN_REAL *lse;        /* [B T][H] log of each softmax's sum */
+    const NN_REAL *dout; /* [B T][H K], backward only */
+    const NN_REAL *cs;   /* [T][K/2][2] cosines and sines; NULL: no rotation */
+    bool halves;         /* rotate (i, i + K/2) instead of (2i, 2i + 1) */
+    size_t n_tokens;     /* T */
+    size_t n_heads, n_kv_heads, d_head;
+};
+
+/* Settings of one optimizer step over a range of parameters. */
+struct nn_update {
+    NN_REAL lr, decay;  /* p -= lr * decay * p before the step */
+    NN_REAL grad_scale; /* from clipping */
+    NN_REAL beta1, beta2;
+    NN_REAL eps;
+    NN_REAL correct1, correct2; /* 1 / (1 - beta^step) */
+};
+
+struct nn_layers {
+    const char *name;
+
+    /* y = x * rstd * w, rstd [R] = 1 / sqrt(mean(x^2) + eps);
+     * next (may be NULL) = x + bias (may be NULL): the residual stream that
+     * the branch's last product is added to. (Zhang & Sennrich 2019) */
+    void (*rmsnorm)(NN_REAL *y, NN_REAL *rstd, NN_REAL *next, const NN_REAL *x,
+                    const NN_REAL *w, const NN_REAL *bias, size_t rows,
+                    size_t d, NN_REAL eps);
+    /* dx [R][D] +=, dw [D] +=; h [R][D] = the normed rows again, which the
+     * weight gradient needs next (may be dy itself) */
+    void (*rmsnorm_back)(NN_REAL *dx, NN_REAL *dw, NN_REAL *h,
+                         const NN_REAL *dy, const NN_REAL *x, const NN_REAL *w,
+                         const NN_REAL *rstd, size_t rows, size_t d);
+    /* The same with mean and offset b; stat [R][2] = mean, rstd.
+     * (Ba et al. 2016) */
+    void (*layernorm)(NN_REAL *y, NN_REAL *stat, NN_REAL *next,
+                      const NN_REAL *x, const NN_REAL *w, const NN_REAL *b,
+                      const NN_REAL *bias, size_t rows, size_t d, NN_REAL eps);
+    void (*layernorm_back)(NN_REAL *dx, NN_REAL *dw, NN_REAL *db, NN_REAL *h,
+                           const NN_REAL *dy, const NN_REAL *x,
+                           const NN_REAL *w, const NN_REAL *b,
+                           const NN_REAL *stat, size_t rows, size_t d);
+
+    /* x [R][N] += bias [N]; and its gradient: db[c] += sum of dy[.][c] for
+     * columns c0 <= c < c1 */
+    void (*add_bias)(NN_REAL *x, const NN_REAL *bias, size_t rows, size_t n);
+    void (*add_bias_back)(NN_REAL *db, const NN_REAL *dy, size_t rows, size_t n,
+                          size_t c0, size_t c1);
+
+    /* out = x + dropped(y); all [R][D], rows counted from row0 */
+    void (*residual)(NN_REAL *out, const NN_REAL *x, const NN_REAL *y,
+                     const struct nn_dropout *drop, size_t row0, size_t rows,
+                     size_t d);
+    /* y = dropped(x), forward and backward; in place or not */
+    void (*dropout)(NN_REAL *y, const NN_REAL *x, const struct nn_dropout *drop,
+                    size_t row0, size_t rows, size_t d);
+
+    /* Activations: h [R][F] = silu(g) u of gu [R][g F | u F] (Shazeer 2020);
+     * gelu (tanh form, Hendrycks & Gimpel 2016) and relu^2 (So et al. 2021) of
+     * u [R][F]. Back: the input becomes its gradient, dh becomes h again. */
+    void (*swiglu)(NN_REAL *h, const NN_REAL *gu, size_t rows, size_t f);
+    void (*swiglu_back)(NN_REAL *gu, NN_REAL *dh, size_t rows, size_t f);
+    void (*gelu)(NN_REAL *h, const NN_REAL *u, size_t rows, size_t f);
+    void (*gelu_back)(NN_REAL *u, NN_REAL *dh, size_t rows, size_t f);
+    void (*relu2)(NN_REAL *h, const NN_REAL *u, size_t rows, size_t f);
+    void (*relu2_back)(NN_REAL *u, NN_REAL *dh, size_t rows, size_t f);
+
+    /* x [R][D] = tok[tokens[r]] + pos[(row0 + r) % T] (pos may be NULL) */
+    void (*embed)(NN_REAL *x, const NN_REAL *tok, const NN_REAL *pos,
+                  const int32_t *tokens, size_t row0, size_t rows,
+                  size_t n_tokens, size_t d);
+    /* dtok [V][D] +=, dpos [T][D] += (or NULL), columns c0 <= c < c1 only, of
+     * all rows: a column has one writer */
+    void (*embed_back)(NN_REAL *dtok, NN_REAL *dpos, const NN_REAL *dx,
+                       const int32_t *tokens, size_t rows, size_t n_tokens,
+                       size_t d, size_t c0, size_t c1);
+
+    /* Rotate rows x [R][ld] of one head, cs [R][K/2][2]; back: inverse.
+     * (Su et al. 2021, arXiv:2104.09864) */
+    void (*rope)(NN_REAL *x, size_t ld, const NN_REAL *cs, size_t rows,
+                 size_t d_head, bool halves);
+    void (*rope_back)(NN_REAL *x, size_t ld, const NN_REAL *cs, size_t rows,
+                      size_t d_head, bool halves);
+
+    /* unit = b * G + g; scratch holds attention_scratch() values */
+    void (*attention)(const struct nn_attn *a, size_t unit, NN_REAL *scratch);
+    void (*attention_back)(const struct nn_attn *a, size_t unit,
+                           NN_REAL *scratch);
+    size_t (*attention_scratch)(size_t n_tokens, size_t d_head);
+
+    /* Softmax and cross-entropy of logits [R][V] against targets [R] (-1: not
+     * counted): nll [R] = -log p(target); loss [R] = the smoothed form,
+     * (1 - s) nll + s mean(-log p). With back, logits become
+     * scale * d(loss)/d(logits). (Szegedy et al. 2016, section 7) */
+    void (*cross_entropy)(NN_REAL *logits, const int32_t *targets,
+                          NN_REAL *loss, NN_REAL *nll, size_t rows, size_t v,
+                          NN_REAL smoothing, bool back, NN_REAL scale);
+
+    /* Optimizer steps over n values; see optim.h for the papers. */
+    void (*sgd)(NN_REAL *p, NN_REAL *m, const NN_REAL *g, size_t n,
+                const struct nn_update *u);
+    void (*adam)(NN_REAL *p, NN_REAL *m, NN_REAL *v, const NN_REAL *g, size_t n,
+                 const struct nn_update *u);
+    /* y = a y + b x */
+    void (*blend)(NN_REAL *y, NN_REAL a, const NN_REAL *x, NN_REAL b, size_t n);
+    double (*sum_squares)(const NN_REAL *x, size_t n);
+};
+
+/* The best table this machine has. */
+const struct nn_layers *nn_layers(void);
+
+#endif

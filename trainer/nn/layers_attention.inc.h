@@ -1,0 +1,311 @@
+/*
+ * layers_attention.inc.h - causal attention in tiles of TILE x TILE scores.
+ *
+ * A unit's keys, values (and in the backward pass their gradients) are
+ * gathered once, rotated and padded with zeros to whole tiles, so that every
+ * product inside is one shape and one loop. Keys are also kept transposed,
+ * since scores need them column by column.
+ *
+ *   scratch   5 [T'][K'] | 4 [TILE][K'] | 2 [TILE][TILE] | rows
+ *   K' = K in whole product tiles, T' = T in whole TILEs
+ */
+
+enum {
+    TILE = 64,
+#if defined(__AVX512F__)
+    MR = 8, /* rows of a product held in registers */
+#else
+    MR = 4,
+#endif
+    NV = 2, /* and vectors of each */
+    NR = NV * VW
+};
+
+static size_t round_up(size_t n, size_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* c [MR][NR] (+)= A b; A(i, p) = a[i * ai + p * ap], b [k][ldb] */
+static inline void mm_block(real *c, size_t ldc, const real *a, size_t ai,
+                            size_t ap, const real *b, size_t ldb, size_t k,
+                            bool add)
+{
+    vr s[MR][NV];
+
+    EACH (i, MR)
+        EACH (j, NV)
+            s[i][j] = add ? v_load(c + (size_t)i * ldc + j * VW) : (vr){0};
+    for (size_t p = 0; p < k; p++) {
+        vr bp[NV];
+
+        EACH (j, NV)
+            bp[j] = v_load(b + p * ldb + j * VW);
+        EACH (i, MR) {
+            const vr x = v_set1(a[(size_t)i * ai + p * ap]);
+
+            EACH (j, NV)
+                s[i][j] = v_fma(x, bp[j], s[i][j]);
+        }
+    }
+    EACH (i, MR)
+        EACH (j, NV)
+            v_store(c + (size_t)i * ldc + j * VW, s[i][j]);
+}
+
+/* c [TILE][n] (+)= A [TILE][k] b [k][n], n in whole NR */
+static void mm(real *c, const real *a, size_t ai, size_t ap, const real *b,
+               size_t n, size_t k, bool add)
+{
+    for (size_t j = 0; j < n; j += NR)
+        for (size_t i = 0; i < TILE; i += MR)
+            mm_block(c + i * n + j, n, a + i * ai, ai, ap, b + j, n, k, add);
+}
+
+/* Places in the scratch of one unit; dims as in the head of this file. */
+struct attn_work {
+    const struct nn_attn *a;
+    size_t row0;      /* first row of the sequence */
+    size_t kp, tp;    /* K', T' */
+    size_t ld, nq;    /* row strides of qkv and of out */
+    real *kt, *k, *v; /* [T'/TILE][K'][TILE], [T'][K'], and v: forward as k,
+                         backward as kt */
+    real *dk, *dv;    /* [T'][K'] */
+    real *q, *o, *dout, *dq; /* [TILE][K'] */
+    real *s, *dp;            /* [TILE][TILE] */
+    real *m, *sum;           /* [TILE] */
+};
+
+static size_t attention_scratch(size_t n_tokens, size_t d_head)
+{
+    const size_t kp = round_up(d_head, NR), tp = round_up(n_tokens, TILE);
+
+    return 5 * tp * kp + 4 * TILE * kp + 2 * TILE * TILE + 2 * TILE;
+}
+
+static void attn_begin(struct attn_work *w, const struct nn_attn *a,
+                       size_t unit, real *scratch)
+{
+    const size_t kp = round_up(a->d_head, NR);
+    const size_t tp = round_up(a->n_tokens, TILE);
+    real **const big[] = {&w->kt, &w->k, &w->v, &w->dk, &w->dv};
+    real **const small[] = {&w->q, &w->o, &w->dout, &w->dq};
+
+    *w = (struct attn_work){.a = a,
+                            .row0 = unit / a->n_kv_heads * a->n_tokens,
+                            .kp = kp,
+                            .tp = tp,
+                            .ld = (a->n_heads + 2 * a->n_kv_heads) * a->d_head,
+                            .nq = a->n_heads * a->d_head};
+    for (int i = 0; i < 5; i++, scratch += tp * kp)
+        *big[i] = scratch;
+    for (int i = 0; i < 4; i++, scratch += TILE * kp)
+        *small[i] = scratch;
+    w->s = scratch;
+    w->dp = w->s + TILE * TILE;
+    w->m = w->dp + TILE * TILE;
+    w->sum = w->m + TILE;
+}
+
+/* Rows [t0, t0 + TILE) of one head, scaled; zeros where there are none. */
+static void gather(const struct attn_work *w, real *to, const real *from,
+                   size_t ld, size_t t0, bool turn, real scale)
+{
+    const struct nn_attn *a = w->a;
+    const size_t left = a->n_tokens - t0, n = left < TILE ? left : TILE;
+    const size_t k = a->d_head, kp = w->kp;
+
+    from += (w->row0 + t0) * ld;
+    memset(to, 0, TILE * kp * sizeof(*to));
+    for (size_t r = 0; r < n; r++)
+        for (size_t i = 0; i < k; i++)
+            to[r * kp + i] = from[r * ld + i] * scale;
+    if (turn && a->cs)
+        rotate(to, kp, a->cs + t0 * k, n, k, a->halves, 1);
+}
+
+/* The way back, for gradients. */
+static void scatter(const struct attn_work *w, real *to, real *from, size_t ld,
+                    size_t t0, bool turn, real scale)
+{
+    const struct nn_attn *a = w->a;
+    const size_t left = a->n_tokens - t0, n = left < TILE ? left : TILE;
+    const size_t k = a->d_head, kp = w->kp;
+
+    if (turn && a->cs)
+        rotate(from, kp, a->cs + t0 * k, n, k, a->halves, -1);
+    to += (w->row0 + t0) * ld;
+    for (size_t r = 0; r < n; r++)
+        for (size_t i = 0; i < k; i++)
+            to[r * ld + i] = from[r * kp + i] * scale;
+}
+
+/* [TILE][K'] to [K'][TILE] */
+static void transpose(real *to, const real *from, size_t kp)
+{
+    for (size_t i = 0; i < kp; i++)
+        for (size_t r = 0; r < TILE; r++)
+            to[i * TILE + r] = from[r * kp + i];
+}
+
+/* One row of scores joins the running softmax: probabilities relative to the
+ * new maximum in its place; returns what older sums shrink by. */
+static real softmax_join(real *s, size_t n, real *m, real *sum)
+{
+    vr high = v_set1(*m), total = {0};
+    real shrink;
+
+    for (size_t j = 0; j < n; j++)
+        if (s[j] > high[0])
+            high[0] = s[j];
+    shrink = (real)exp((double)(*m - high[0]));
+    *m = high[0];
+    high = v_set1(*m);
+    for (size_t j = n; j < TILE; j++)
+        s[j] = -INFINITY;
+    for (size_t j = 0; j < TILE; j += VW) {
+        const vr p = v_exp(v_load(s + j) - high);
+
+        total += p;
+        v_store(s + j, p);
+    }
+    *sum = *sum * shrink + v_sum(total);
+    return shrink;
+}
+
+static void attend_tile(struct attn_work *w, size_t qt)
+{
+    const size_t kp = w->kp;
+
+    for (size_t i = 0; i < TILE; i++) {
+        w->m[i] = -INFINITY;
+        w->sum[i] = 0;
+    }
+    memset(w->o, 0, TILE * kp * sizeof(*w->o));
+    for (size_t kt = 0; kt <= qt; kt++) {
+        mm(w->s, w->q, kp, 1, w->kt + kt * TILE * kp, TILE, kp, false);
+        for (size_t i = 0; i < TILE; i++) {
+            const size_t n = kt < qt ? TILE : i + 1;
+            const vr shrink =
+                v_set1(softmax_join(w->s + i * TILE, n, &w->m[i], &w->sum[i]));
+
+            for (size_t j = 0; j < kp; j += VW)
+                v_store(w->o + i * kp + j, v_load(w->o + i * kp + j) * shrink);
+        }
+        mm(w->o, w->s, TILE, 1, w->v + kt * TILE * kp, kp, TILE, true);
+    }
+}
+
+static void attention(const struct nn_attn *a, size_t unit, real *scratch)
+{
+    const size_t g = unit % a->n_kv_heads, rep = a->n_heads / a->n_kv_heads;
+    const size_t K = a->d_head, T = a->n_tokens, H = a->n_heads;
+    const real scale = 1 / (real)sqrt((double)K);
+    struct attn_work w;
+
+    attn_begin(&w, a, unit, scratch);
+    for (size_t t = 0; t < T; t += TILE) {
+        gather(&w, w.k, a->qkv + (H + g) * K, w.ld, t, true, 1);
+        transpose(w.kt + t * w.kp, w.k, w.kp);
+        gather(&w, w.v + t * w.kp, a->qkv + (H + a->n_kv_heads + g) * K, w.ld,
+               t, false, 1);
+    }
+    for (size_t h = g * rep; h < (g + 1) * rep; h++)
+        for (size_t t = 0; t < T; t += TILE) {
+            gather(&w, w.q, a->qkv + h * K, w.ld, t, true, scale);
+            attend_tile(&w, t / TILE);
+            for (size_t i = 0; i < TILE && t + i < T; i++) {
+                const real inv = 1 / w.sum[i];
+
+                for (size_t j = 0; j < K; j++)
+                    w.o[i * w.kp + j] *= inv;
+                a->lse[(w.row0 + t + i) * H + h] =
+                    w.m[i] + (real)log((double)w.sum[i]);
+            }
+            scatter(&w, a->out + h * K, w.o, w.nq, t, false, 1);
+        }
+}
+
+/* s = probabilities of one tile, dp = gradient of its scores:
+ *   ds = p * (dp - sum(dout * out)) */
+static void score_back(struct attn_work *w, const real *lse, const real *dot,
+                       size_t n_rows, bool diagonal)
+{
+    for (size_t i = 0; i < TILE; i++) {
+        real *s = w->s + i * TILE, *dp = w->dp + i * TILE;
+        const size_t n = i >= n_rows ? 0 : diagonal ? i + 1 : TILE;
+
+        for (size_t j = n; j < TILE; j++)
+            s[j] = -INFINITY;
+        for (size_t j = 0; j < TILE; j += VW) {
+            const vr p = v_exp(v_load(s + j) - lse[i]);
+
+            v_store(s + j, p);
+            v_store(dp + j, p * (v_load(dp + j) - dot[i]));
+        }
+    }
+}
+
+/* Row sums of dout * out and the softmax sums of a query tile. */
+static void tile_sums(struct attn_work *w, size_t h, size_t t)
+{
+    for (size_t i = 0; i < TILE; i++) {
+        vr dot = {0};
+
+        for (size_t j = 0; j < w->kp; j += VW)
+            dot = v_fma(v_load(w->dout + i * w->kp + j),
+                        v_load(w->o + i * w->kp + j), dot);
+        w->sum[i] = v_sum(dot);
+        w->m[i] = t + i < w->a->n_tokens
+                      ? w->a->lse[(w->row0 + t + i) * w->a->n_heads + h]
+                      : 0;
+    }
+}
+
+static void attend_tile_back(struct attn_work *w, size_t t)
+{
+    const size_t kp = w->kp, left = w->a->n_tokens - t;
+
+    memset(w->dq, 0, TILE * kp * sizeof(*w->dq));
+    for (size_t at = 0; at <= t; at += TILE) {
+        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE, kp, false);
+        mm(w->dp, w->dout, kp, 1, w->v + at * kp, TILE, kp, false);
+        score_back(w, w->m, w->sum, left, at == t);
+        mm(w->dv + at * kp, w->s, 1, TILE, w->dout, kp, TILE, true);
+        mm(w->dk + at * kp, w->dp, 1, TILE, w->q, kp, TILE, true);
+        mm(w->dq, w->dp, TILE, 1, w->k + at * kp, kp, TILE, true);
+    }
+}
+
+static void attention_back(const struct nn_attn *a, size_t unit, real *scratch)
+{
+    const size_t g = unit % a->n_kv_heads, rep = a->n_heads / a->n_kv_heads;
+    const size_t K = a->d_head, T = a->n_tokens, H = a->n_heads;
+    real *const k = a->qkv + (H + g) * K;
+    real *const v = a->qkv + (H + a->n_kv_heads + g) * K;
+    const real scale = 1 / (real)sqrt((double)K);
+    struct attn_work w;
+
+    attn_begin(&w, a, unit, scratch);
+    for (size_t t = 0; t < T; t += TILE) {
+        gather(&w, w.k + t * w.kp, k, w.ld, t, true, 1);
+        transpose(w.kt + t * w.kp, w.k + t * w.kp, w.kp);
+        gather(&w, w.q, v, w.ld, t, false, 1);
+        transpose(w.v + t * w.kp, w.q, w.kp);
+    }
+    memset(w.dk, 0, w.tp * w.kp * sizeof(*w.dk));
+    memset(w.dv, 0, w.tp * w.kp * sizeof(*w.dv));
+    for (size_t h = g * rep; h < (g + 1) * rep; h++)
+        for (size_t t = 0; t < T; t += TILE) {
+            gather(&w, w.q, a->qkv + h * K, w.ld, t, true, scale);
+            gather(&w, w.o, a->out + h * K, w.nq, t, false, 1);
+            gather(&w, w.dout, a->dout + h * K, w.nq, t, false, 1);
+            tile_sums(&w, h, t);
+            attend_tile_back(&w, t);
+            scatter(&w, a->qkv + h * K, w.dq, w.ld, t, true, scale);
+        }
+    for (size_t t = 0; t < T; t += TILE) {
+        scatter(&w, k, w.dk + t * w.kp, w.ld, t, true, 1);
+        scatter(&w, v, w.dv + t * w.kp, w.ld, t, false, 1);
+    }
+}
