@@ -232,7 +232,8 @@ int infer_hparams_read(struct infer_hparams *hp, const struct infer_gguf *g,
  * original context. */
 static double yarn_index(const struct infer_rope *r, double rotations)
 {
-    const double two_pi = 6.283185307179586, ctx = r->orig_ctx, base = r->base;
+    const double two_pi = 6.283185307179586, ctx = (double)r->orig_ctx,
+                 base = (double)r->base;
 
     return r->n_rot * log(ctx / (rotations * two_pi)) / (2.0 * log(base));
 }
@@ -240,8 +241,9 @@ static double yarn_index(const struct infer_rope *r, double rotations)
 /* Share of the unscaled angle at frequency i: 1 for fast waves, 0 for slow. */
 static double yarn_ramp(const struct infer_rope *r, uint32_t i)
 {
-    const double low = fmax(0.0, floor(yarn_index(r, r->beta_fast)));
-    const double high = fmin(r->n_rot - 1.0, ceil(yarn_index(r, r->beta_slow)));
+    const double low = fmax(0.0, floor(yarn_index(r, (double)r->beta_fast)));
+    const double high =
+        fmin(r->n_rot - 1.0, ceil(yarn_index(r, (double)r->beta_slow)));
     const double at = (i - low) / fmax(0.001, high - low);
 
     return 1.0 - fmin(1.0, fmax(0.0, at));
@@ -251,7 +253,8 @@ void infer_rope_table(float *cs, const struct infer_rope *r,
                       const float *factors, uint32_t n_ctx)
 {
     const uint32_t half = r->n_rot / 2;
-    const double scale = r->scale, ext = r->ext_factor, base = r->base;
+    const double scale = (double)r->scale, ext = (double)r->ext_factor;
+    const double base = (double)r->base;
     const double length = (double)r->attn_factor *
                           (r->yarn && ext > 0.0 ? 1.0 - 0.1 * log(scale) : 1.0);
 
