@@ -162,7 +162,7 @@ static real softmax_join(real *s, size_t n, real *m, real *sum)
     *m = high[0];
     high = v_set1(*m);
     for (size_t j = n; j < TILE; j++)
-        s[j] = -INFINITY;
+        s[j] = -(real)INFINITY;
     for (size_t j = 0; j < TILE; j += VW) {
         const vr p = v_exp(v_load(s + j) - high);
 
@@ -178,7 +178,7 @@ static void attend_tile(struct attn_work *w, size_t qt)
     const size_t kp = w->kp;
 
     for (size_t i = 0; i < TILE; i++) {
-        w->m[i] = -INFINITY;
+        w->m[i] = -(real)INFINITY;
         w->sum[i] = 0;
     }
     memset(w->o, 0, TILE * kp * sizeof(*w->o));
@@ -236,7 +236,7 @@ static void score_back(struct attn_work *w, const real *lse, const real *dot,
         const size_t n = i >= n_rows ? 0 : diagonal ? i + 1 : TILE;
 
         for (size_t j = n; j < TILE; j++)
-            s[j] = -INFINITY;
+            s[j] = -(real)INFINITY;
         for (size_t j = 0; j < TILE; j += VW) {
             const vr p = v_exp(v_load(s + j) - lse[i]);
 
