@@ -95,7 +95,6 @@ void conn_phase(struct conn *c, enum phase phase, uint64_t n_bytes)
         ms = LINGER_MS;
         break;
     case PHASE_WORK:
-    case N_PHASES:
         break;
     }
     c->deadline_ms = ms ? server_now_ms() + ms : UINT64_MAX;

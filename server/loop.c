@@ -240,7 +240,6 @@ static int start_workers(struct server *s, struct infer_error *err)
         struct worker *w = &s->workers[i];
 
         w->config = &c->models[i];
-        w->server = c;
         w->team = s->team;
         w->cpu = cpu;
         w->wake = &s->wake;

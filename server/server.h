@@ -52,10 +52,9 @@ enum phase {
     PHASE_IDLE,    /* between requests, or before the first */
     PHASE_HEADERS, /* the request line has come */
     PHASE_BODY,
-    PHASE_WORK,   /* suspended or streaming; the job has a deadline itself */
-    PHASE_WRITE,  /* the reply is on its way */
-    PHASE_LINGER, /* refused while uploading: let the client read why */
-    N_PHASES
+    PHASE_WORK,  /* suspended or streaming; the job has a deadline itself */
+    PHASE_WRITE, /* the reply is on its way */
+    PHASE_LINGER /* refused while uploading: let the client read why */
 };
 
 struct conn {

@@ -23,7 +23,6 @@ struct worker_stats {
 struct worker {
     /* set before the thread starts */
     const struct model_config *config;
-    const struct config *server;
     struct infer_team *team;
     unsigned cpu;
     uv_async_t *wake; /* tells the loop that the outbox has something */
