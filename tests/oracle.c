@@ -4,6 +4,8 @@
  */
 #include "tests/oracle.h"
 
+#include "infer.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +21,17 @@ bool oracle_present(void)
         return true;
     print_message("skipped: " ORACLE " is not there\n");
     return false;
+}
+
+unsigned oracle_cpu(void)
+{
+    const char *text = getenv("INFER_TEST_CPU");
+    struct infer_error err;
+    unsigned mask = (unsigned)INFER_CPU_ALL;
+
+    if (text && infer_cpu_parse(text, &mask, &err))
+        fail_msg("INFER_TEST_CPU: %s", err.text);
+    return mask;
 }
 
 static char *read_file(const char *path, size_t *n)

@@ -13,6 +13,9 @@
 /* False (and a line that says so) where the reference is not there. */
 bool oracle_present(void);
 
+/* The instruction sets to test: $INFER_TEST_CPU (infer_cpu_parse), else all. */
+unsigned oracle_cpu(void);
+
 /* folder/cases.json; fails the test when it cannot be read. */
 cJSON *oracle_cases(const char *folder);
 

@@ -24,12 +24,19 @@ static float half_at(const uint8_t *p, size_t i)
     return infer_f16_to_f32(((const uint16_t *)(const void *)p)[i]);
 }
 
+/* An integer matrix as the loops below want it. */
+struct view {
+    const struct infer_pack_info *info;
+    struct infer_panel_layout at;
+    size_t k;
+};
+
 /* Scale and minimum of block b, row i. */
-static float scales_at(const struct infer_packed *w, const uint8_t *panel,
-                       size_t b, size_t i, float *min)
+static float scales_at(const struct view *w, const uint8_t *panel, size_t b,
+                       size_t i, float *min)
 {
-    const struct infer_pack_info *info = &infer_pack_info[w->kind];
-    const struct infer_panel_layout at = infer_pack_layout(w->kind, w->k);
+    const struct infer_pack_info *info = w->info;
+    const struct infer_panel_layout at = w->at;
 
     if (!info->k) {
         *min =
@@ -47,10 +54,10 @@ static float scales_at(const struct infer_packed *w, const uint8_t *panel,
     return half_at(k, i) * (float)(int8_t)scales[at_sub];
 }
 
-static float dot_int(const struct infer_packed *w, const uint8_t *panel,
+static float dot_int(const struct view *w, const uint8_t *panel,
                      const struct infer_act_block *x, size_t i)
 {
-    const struct infer_pack_info *info = &infer_pack_info[w->kind];
+    const struct infer_pack_info *info = w->info;
     const int zero = info->mins ? 0 : 1 << (info->bits - 1);
     float sum = 0.0f;
 
@@ -76,6 +83,10 @@ static void gemm_int(float *y, size_t ldy, const struct infer_packed *w,
                      const struct infer_act *x, size_t t0, size_t t1, size_t p0,
                      size_t p1)
 {
+    const struct view view = {.info = &infer_pack_info[w->kind],
+                              .at = infer_pack_layout(w->kind, w->k),
+                              .k = w->k};
+
     for (size_t t = t0; t < t1; t++) {
         const struct infer_act_block *row =
             (const void *)(x->data + t * x->stride);
@@ -83,7 +94,7 @@ static void gemm_int(float *y, size_t ldy, const struct infer_packed *w,
         for (size_t p = p0; p < p1; p++)
             for (size_t i = 0; i < INFER_PANEL; i++)
                 y[(t - t0) * ldy + (p - p0) * INFER_PANEL + i] =
-                    dot_int(w, w->data + p * w->panel_bytes, row, i);
+                    dot_int(&view, w->data + p * w->panel_bytes, row, i);
     }
 }
 
