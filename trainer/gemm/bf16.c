@@ -1,0 +1,330 @@
+/*
+ * bf16.c - products in bfloat16: blocks for the caches, units for the threads.
+ *
+ *   shared block of B   nc x kb, 8 MB: the third cache     (packed: all of B)
+ *     unit              up to 224 rows, for one member
+ *       block of A      224 x 512, 230 KB: the second cache
+ *         panel of B    512 x 32, 32 KB: the first cache
+ *           tile of C   14 x 32: registers
+ *
+ * A is packed by whoever takes the unit, into its own second cache; B by all,
+ * once. Members take units as they get to them, since on a busy machine equal
+ * shares don't end together. Every element of C is summed in an order that only
+ * k determines, so who does what, and how high a tile is, changes no bit.
+ */
+#include "trainer/gemm/bf16.h"
+
+#include "core/base/error.h"
+
+#include <stdlib.h>
+
+enum {
+    UNIT_ROWS = 16 * BF16_M,
+    UNIT_ROWS_MIN = 48, /* below, members share columns instead of rows */
+    SHARED_K = 2048,    /* inputs of a shared block, if n is large */
+    SHARED_N = 2048,    /* columns of it, if k is large */
+    ALONE_N = 512,      /* columns of a block in a member's own work space */
+    CHUNK = 16,         /* inputs packed before the next tile */
+    PACK_GRAIN = 4,     /* panels packed by whom takes them */
+    A_WORDS = UNIT_ROWS * BF16_K_MAX / 2,
+    ALONE_WORDS = ALONE_N * BF16_K_MAX / 2,
+    SHARED_WORDS = SHARED_N * SHARED_K / 2,
+    ALIGN_WORDS = 16,
+};
+
+static size_t ceil_div(size_t n, size_t unit)
+{
+    return (n + unit - 1) / unit;
+}
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The most even split of k into parts of even length up to max. */
+static size_t even_part(size_t k, size_t max)
+{
+    const size_t parts = k ? ceil_div(k, max) : 1;
+
+    return (ceil_div(k, parts) + 1) / 2 * 2;
+}
+
+int train_bf16_create(struct bf16_work *w, int n_members,
+                      struct infer_error *err)
+{
+    const size_t words = A_WORDS + ALONE_WORDS;
+    const size_t total = SHARED_WORDS + (size_t)n_members * words;
+    uint32_t *at;
+
+    *w = (struct bf16_work){.n_members = n_members};
+#if defined(__x86_64__)
+    train_bf16_avx512(&w->kernels);
+#endif
+    w->memory = aligned_alloc(64, total * sizeof(uint32_t));
+    w->parts = calloc((size_t)n_members, sizeof(*w->parts));
+    if (!w->memory || !w->parts) {
+        train_bf16_release(w);
+        return infer_fail(err, INFER_ENOMEM, "out of memory for products");
+    }
+    at = w->memory;
+    w->b = at;
+    at += SHARED_WORDS;
+    for (int i = 0; i < n_members; i++, at += words)
+        w->parts[i] = (struct bf16_scratch){at, at + A_WORDS};
+    return INFER_OK;
+}
+
+void train_bf16_release(struct bf16_work *w)
+{
+    free(w->memory);
+    free(w->parts);
+    *w = (struct bf16_work){0};
+}
+
+/* ---- packing ------------------------------------------------------------- */
+
+/* Panels [first, last) of op(B) [k][n]. Inputs outside, panels inside: rows of
+ * B are read in runs, not one piece of each. */
+static void pack_panels(const struct bf16_kernels *kern, uint32_t *dst, bool tb,
+                        const float *b, size_t ldb, size_t n, size_t k,
+                        size_t first, size_t last)
+{
+    const size_t stride = ceil_div(k, 2) * BF16_N;
+    const size_t step = tb ? k : CHUNK;
+    size_t i = 0;
+
+    do {
+        const size_t len = min_size(step, k - i);
+
+        for (size_t col = first * BF16_N; col < last * BF16_N;
+             col += BF16_LANES) {
+            uint32_t *to =
+                dst + col / BF16_N * stride + i / 2 * BF16_N + col % BF16_N;
+            const size_t width = col < n ? min_size(BF16_LANES, n - col) : 0;
+
+            if (tb)
+                kern->along(to, BF16_N, BF16_LANES, b + (width ? col * ldb : 0),
+                            ldb, (int)width, len);
+            else
+                kern->across(to, BF16_N, BF16_LANES,
+                             b + i * ldb + (width ? col : 0), ldb, (int)width,
+                             len);
+        }
+        i += step;
+    } while (i < k);
+}
+
+void train_bf16_pack_b(struct infer_member *me, const struct bf16_kernels *kern,
+                       uint32_t *dst, bool tb, const float *b, size_t ldb,
+                       size_t n, size_t k)
+{
+    const size_t panels = ceil_div(n, BF16_N);
+    int64_t at;
+
+    while ((at = infer_team_take(me, (int64_t)panels, PACK_GRAIN)) >= 0)
+        pack_panels(kern, dst, tb, b, ldb, n, k, (size_t)at,
+                    min_size(panels, (size_t)at + PACK_GRAIN));
+}
+
+/* Where tile t of a unit's tiles begins. */
+static size_t tile_row(size_t rows, size_t t)
+{
+    return rows * t / ceil_div(rows, BF16_M);
+}
+
+/* Rows [0, rows) and k inputs of A, whose first is at a. */
+static void pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
+                   const float *a, size_t lda, size_t rows, size_t k)
+{
+    const size_t tiles = ceil_div(rows, BF16_M);
+    const size_t k2 = ceil_div(k, 2);
+    const size_t step = ta ? CHUNK : k;
+    size_t i = 0;
+
+    do {
+        const size_t len = min_size(step, k - i);
+
+        for (size_t t = 0; t < tiles; t++) {
+            const size_t row = tile_row(rows, t);
+            const int m = (int)(tile_row(rows, t + 1) - row);
+            uint32_t *to = dst + row * k2 + i / 2 * (size_t)m;
+
+            if (ta)
+                kern->across(to, (size_t)m, m, a + i * lda + row, lda, m, len);
+            else
+                kern->along(to, (size_t)m, m, a + row * lda, lda, m, len);
+        }
+        i += step;
+    } while (i < k);
+}
+
+/* ---- multiplying --------------------------------------------------------- */
+
+/* A block of B being multiplied: inputs [k0, k0 + k) of columns
+ * [n0, n0 + n), of which a unit takes some rows and panels. */
+struct block {
+    const struct train_product *p;
+    const uint32_t *b; /* packed; panels are `stride` words apart */
+    size_t stride;
+    size_t k0, k, n0, n;
+    size_t n_i, n_j; /* units: row blocks, column blocks */
+};
+
+static void set_units(struct block *x, int n_members)
+{
+    const size_t members = (size_t)n_members;
+    const size_t m = x->p->m;
+    const size_t panels = ceil_div(x->n, BF16_N);
+
+    x->n_i = ceil_div(m, UNIT_ROWS);
+    x->n_j = 1;
+    if (m >= UNIT_ROWS_MIN * members)
+        x->n_i = ceil_div(x->n_i, members) * members;
+    else
+        x->n_j = min_size(panels, members);
+}
+
+/* Rows [row, row + rows) of C, panels [first, last), with inputs
+ * [k0, k0 + k) of A, packed, and of B. */
+static void multiply(const struct bf16_kernels *kern, const struct block *x,
+                     const uint32_t *a, size_t row, size_t rows, size_t first,
+                     size_t last, size_t k0, size_t k)
+{
+    const struct train_product *p = x->p;
+    const size_t tiles = ceil_div(rows, BF16_M);
+    const size_t k2 = ceil_div(k, 2);
+    struct bf16_tile tile = {
+        .ldc = p->ldc, .alpha = p->alpha, .beta = x->k0 + k0 ? 1.0f : p->beta};
+
+    for (size_t j = first; j < last; j++) {
+        const size_t col = j * BF16_N;
+        const uint32_t *b = x->b + j * x->stride + k0 / 2 * BF16_N;
+
+        tile.cols = (int)min_size(BF16_N, x->n - col);
+        for (size_t t = 0; t < tiles; t++) {
+            const size_t r = tile_row(rows, t);
+
+            tile.rows = (int)(tile_row(rows, t + 1) - r);
+            tile.c = p->c + (row + r) * p->ldc + x->n0 + col;
+            kern->tile(&tile, a + r * k2, b, k2);
+        }
+    }
+}
+
+static void run_unit(const struct bf16_kernels *kern, const struct block *x,
+                     uint32_t *scratch, size_t unit)
+{
+    const struct train_product *p = x->p;
+    const size_t panels = ceil_div(x->n, BF16_N);
+    const size_t i = unit / x->n_j, j = unit % x->n_j;
+    const size_t row = p->m * i / x->n_i;
+    const size_t rows = p->m * (i + 1) / x->n_i - row;
+    const size_t step = even_part(x->k, BF16_K_MAX);
+    size_t at = 0;
+
+    do {
+        const size_t k = min_size(step, x->k - at);
+        const size_t k0 = x->k0 + at;
+        const float *a = p->a + (p->ta ? k0 * p->lda + row : row * p->lda + k0);
+
+        pack_a(kern, scratch, p->ta, a, p->lda, rows, k);
+        multiply(kern, x, scratch, row, rows, panels * j / x->n_j,
+                 panels * (j + 1) / x->n_j, at, k);
+        at += step;
+    } while (at < x->k);
+}
+
+static const float *b_at(const struct train_product *p, size_t k, size_t n)
+{
+    return p->b + (p->tb ? n * p->ldb + k : k * p->ldb + n);
+}
+
+/* One block of B, by all members; ends with a barrier. */
+static void run_block(struct infer_member *me, const struct bf16_work *w,
+                      struct block *x)
+{
+    const struct train_product *p = x->p;
+    int64_t unit;
+
+    set_units(x, me->n);
+    if (!p->packed) {
+        x->b = w->b;
+        x->stride = ceil_div(x->k, 2) * BF16_N;
+        train_bf16_pack_b(me, &w->kernels, w->b, p->tb, b_at(p, x->k0, x->n0),
+                          p->ldb, x->n, x->k);
+        infer_team_barrier(me);
+    }
+    while ((unit = infer_team_take(me, (int64_t)(x->n_i * x->n_j), 1)) >= 0)
+        run_unit(&w->kernels, x, w->parts[me->id].a, (size_t)unit);
+    infer_team_barrier(me);
+}
+
+void train_bf16_phase(struct infer_member *me, const struct bf16_work *w,
+                      const struct train_product *p)
+{
+    struct block x = {.p = p, .k = p->k, .n = p->n};
+    const size_t n_words = ceil_div(p->n ? p->n : 1, BF16_N) * BF16_N / 2;
+    size_t k_max = SHARED_WORDS / n_words / 2 * 2;
+
+    infer_team_barrier(me);
+    if (p->packed) {
+        x.b = p->packed->data;
+        x.stride = ceil_div(p->k, 2) * BF16_N;
+        run_block(me, w, &x);
+        return;
+    }
+    if (k_max < SHARED_K)
+        k_max = SHARED_K;
+    const size_t kb = even_part(p->k, k_max);
+    const size_t nb = kb ? SHARED_WORDS * 2 / kb / BF16_N * BF16_N : p->n;
+
+    for (x.n0 = 0; x.n0 < p->n; x.n0 += nb) {
+        x.n = min_size(nb, p->n - x.n0);
+        x.k0 = 0;
+        do {
+            x.k = min_size(kb, p->k - x.k0);
+            run_block(me, w, &x);
+            x.k0 += kb;
+        } while (x.k0 < p->k);
+    }
+}
+
+static void alone_block(const struct bf16_work *w, const struct bf16_scratch *s,
+                        struct block *x)
+{
+    const struct train_product *p = x->p;
+
+    set_units(x, 1);
+    if (!p->packed) {
+        x->b = s->b;
+        x->stride = ceil_div(x->k, 2) * BF16_N;
+        pack_panels(&w->kernels, s->b, p->tb, b_at(p, x->k0, x->n0), p->ldb,
+                    x->n, x->k, 0, ceil_div(x->n, BF16_N));
+    }
+    for (size_t unit = 0; unit < x->n_i * x->n_j; unit++)
+        run_unit(&w->kernels, x, s->a, unit);
+}
+
+void train_bf16_alone(const struct bf16_work *w, const struct bf16_scratch *s,
+                      const struct train_product *p)
+{
+    struct block x = {.p = p, .k = p->k, .n = p->n};
+    const size_t kb = even_part(p->k, BF16_K_MAX);
+
+    if (p->packed) {
+        x.b = p->packed->data;
+        x.stride = ceil_div(p->k, 2) * BF16_N;
+        alone_block(w, s, &x);
+        return;
+    }
+    for (x.n0 = 0; x.n0 < p->n; x.n0 += ALONE_N) {
+        x.n = min_size(ALONE_N, p->n - x.n0);
+        x.k0 = 0;
+        do {
+            x.k = min_size(kb, p->k - x.k0);
+            alone_block(w, s, &x);
+            x.k0 += kb;
+        } while (x.k0 < p->k);
+    }
+}

@@ -1,0 +1,111 @@
+/*
+ * gemm.h - the one place where the trainer multiplies matrices.
+ *
+ *   C = alpha op(A) op(B) + beta C       op(X) is X or its transpose
+ *   op(A) [m][k]   op(B) [k][n]   C [m][n]   all row-major
+ *
+ * Two precisions. F32 is OpenBLAS, one of its threads per member of our team:
+ * its own threads would spin beside ours. BF16 rounds A and B to bfloat16 while
+ * it packs them and sums in f32, with vdpbf16ps: twice the speed, and a
+ * relative error of up to 2^-7 per product of two numbers. Where the processor
+ * lacks it, BF16 means F32: train_gemm_precision() tells.
+ *
+ * The same inputs give the same bits, with any number of threads in BF16 and
+ * with the same number in F32.
+ */
+#ifndef TRAINER_GEMM_GEMM_H
+#define TRAINER_GEMM_GEMM_H
+
+#include "core/base/team.h"
+
+enum train_precision { TRAIN_F32, TRAIN_BF16 };
+
+struct train_gemm_ctx; /* precision, team and work space */
+
+/* Rounded once, multiplied often: an operand B in the kernels' own layout. */
+struct train_packed;
+
+/* One product. Rows of a, b and c are lda, ldb and ldc floats apart. */
+struct train_product {
+    bool ta, tb; /* a is stored [k][m], b is stored [n][k] */
+    size_t m, n, k;
+    float alpha;
+    const float *a;
+    size_t lda;
+    const float *b;
+    size_t ldb;
+    const struct train_packed *packed; /* of op(b), or NULL; F32 reads b */
+    float beta;                        /* 0: c is written, never read */
+    float *c;
+    size_t ldc;
+};
+
+/*
+ * Make a context. It may be used by one thread, or one run of the team, at a
+ * time.
+ *
+ *   team  runs the products; borrowed; NULL: the calling thread
+ *   cpu   mask of allowed instruction sets; INFER_CPU_ALL
+ * Cost    9 MB of work space and 1 MB a thread with BF16
+ * Errors  ENOMEM
+ */
+int train_gemm_create(struct train_gemm_ctx **ctx,
+                      enum train_precision precision, struct infer_team *team,
+                      unsigned cpu, struct infer_error *err);
+void train_gemm_free(struct train_gemm_ctx *ctx);
+
+/* What the products of ctx really use. */
+enum train_precision train_gemm_precision(const struct train_gemm_ctx *ctx);
+
+/* The product, by the whole team; not from inside a run of it. */
+void train_gemm(const struct train_gemm_ctx *ctx, bool ta, bool tb, size_t m,
+                size_t n, size_t k, float alpha, const float *a, size_t lda,
+                const float *b, size_t ldb, float beta, float *c, size_t ldc);
+void train_gemm_run(const struct train_gemm_ctx *ctx,
+                    const struct train_product *p);
+
+/* The same from inside a run of ctx's team. Every member calls it with the same
+ * product. It begins and ends with a barrier: inputs may come from the phase
+ * before, and the result is there for all. */
+void train_gemm_phase(struct infer_member *me, const struct train_gemm_ctx *ctx,
+                      const struct train_product *p);
+
+/* The same by this member alone, while the others do something else: for many
+ * small products, such as one per head. */
+void train_gemm_alone(const struct infer_member *me,
+                      const struct train_gemm_ctx *ctx,
+                      const struct train_product *p);
+
+/*
+ * Room for a packed op(B) [k][n], such as a weight matrix between two steps of
+ * the optimizer. A weight W [out][in] is packed twice: with tb for the forward
+ * pass, X W^T, and without for the backward pass, dY W.
+ *
+ * Cost    2 k n bytes
+ * Errors  ENOMEM; with F32 *packed is NULL, which products understand
+ */
+int train_packed_create(struct train_packed **packed,
+                        const struct train_gemm_ctx *ctx, size_t k, size_t n,
+                        struct infer_error *err);
+void train_packed_free(struct train_packed *packed);
+
+/* Fill it; b as in train_product. _phase: from inside a run, every member; it
+ * begins with a barrier and ends without: more may be packed before the next
+ * product, whose first barrier ends them all. */
+void train_packed_fill(const struct train_gemm_ctx *ctx,
+                       struct train_packed *packed, bool tb, const float *b,
+                       size_t ldb);
+void train_packed_fill_phase(struct infer_member *me,
+                             struct train_packed *packed, bool tb,
+                             const float *b, size_t ldb);
+
+/* ---- OpenBLAS ------------------------------------------------------------ */
+
+/* The kind of processor OpenBLAS took this one for, such as "Cooperlake". */
+const char *train_blas_core(void);
+
+/* One sentence if that is less than the processor has, which halves F32: what
+ * to do about it. NULL if all is well. */
+const char *train_blas_warning(void);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * avx512bf16_gemm.c - the tile of C that stays in registers.
+ *
+ * Up to 14 rows by 2 vectors of 16 columns: 28 sums, 2 vectors of B and one
+ * pair of A, broadcast, fill 31 of the 32 registers. Per pair of inputs that is
+ * 28 vdpbf16ps against 16 loads, where the processor starts two of each per
+ * clock; from 6 rows up there are more sums than vdpbf16ps takes clocks, so low
+ * tiles cost no more per row than high ones.
+ */
+#include "trainer/gemm/bf16.h"
+
+#include "core/kernels/x86_64/unroll.h"
+#include "trainer/gemm/x86_64/bf16_pack.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { V = BF16_N / 16 };
+
+/* c = alpha * sum + beta * c, columns of the mask */
+INLINE void store(float *c, __m512 sum, __m512 alpha, float beta,
+                  __mmask16 cols)
+{
+    sum = _mm512_mul_ps(sum, alpha);
+    if (beta == 1.0f)
+        sum = _mm512_add_ps(_mm512_maskz_loadu_ps(cols, c), sum);
+    else if (beta != 0.0f)
+        sum = _mm512_add_ps(
+            _mm512_mul_ps(_mm512_maskz_loadu_ps(cols, c), _mm512_set1_ps(beta)),
+            sum);
+    _mm512_mask_storeu_ps(c, cols, sum);
+}
+
+INLINE void tile_rows(const struct bf16_tile *t, const uint32_t *restrict a,
+                      const uint32_t *restrict b, size_t k2, const int M)
+{
+    const uint32_t cols = (uint32_t)((1ull << t->cols) - 1);
+    const __m512 alpha = _mm512_set1_ps(t->alpha);
+    __m512 sum[BF16_M][V];
+
+    EACH (m, M) {
+        const float *c = t->c + (size_t)m * t->ldc;
+
+        EACH (v, V) {
+            _mm_prefetch((const char *)(c + v * 16), _MM_HINT_T0);
+            sum[m][v] = _mm512_setzero_ps();
+        }
+    }
+    for (size_t i = 0; i < k2; i++, a += M, b += BF16_N) {
+        __m512i w[V];
+
+        EACH (v, V)
+            w[v] = _mm512_load_si512(b + v * 16);
+        EACH (m, M) {
+            const __m512i x = _mm512_set1_epi32((int)a[m]);
+
+            EACH (v, V)
+                sum[m][v] =
+                    _mm512_dpbf16_ps(sum[m][v], (__m512bh)w[v], (__m512bh)x);
+        }
+    }
+    EACH (m, M) {
+        EACH (v, V)
+            store(t->c + (size_t)m * t->ldc + v * 16, sum[m][v], alpha, t->beta,
+                  (__mmask16)(cols >> (v * 16)));
+    }
+}
+
+/* The number of rows is a constant in each case: its sums are registers. */
+#define ROWS(M)                                                                \
+    case M:                                                                    \
+        tile_rows(t, a, b, k2, M);                                             \
+        break
+
+static void tile(const struct bf16_tile *t, const uint32_t *a,
+                 const uint32_t *b, size_t k2)
+{
+    switch (t->rows) {
+        ROWS(1);
+        ROWS(2);
+        ROWS(3);
+        ROWS(4);
+        ROWS(5);
+        ROWS(6);
+        ROWS(7);
+        ROWS(8);
+        ROWS(9);
+        ROWS(10);
+        ROWS(11);
+        ROWS(12);
+        ROWS(13);
+        ROWS(14);
+    default:
+        __builtin_unreachable();
+    }
+}
+
+void train_bf16_avx512(struct bf16_kernels *k)
+{
+    *k = (struct bf16_kernels){
+        .along = train_bf16_along, .across = train_bf16_across, .tile = tile};
+}
