@@ -22,7 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-enum { LINGER_MS = 2000, WRITE_BYTES_PER_MS = 16 };
+enum { LINGER_MS = 2000, DRAIN_UPLOAD_MS = 1000, WRITE_BYTES_PER_MS = 16 };
 
 static void opened(struct server *s, struct MHD_Connection *mhd, void **context)
 {
@@ -186,11 +186,24 @@ static void expired(struct conn *c)
     conn_shutdown(c);
 }
 
+/* A request still uploading was not accepted, and will not be: no reason to
+ * let it hold up the end of a server that drains. */
+static void hurry(struct conn *c, uint64_t now_ms)
+{
+    const uint64_t latest = now_ms + DRAIN_UPLOAD_MS;
+
+    if ((c->phase == PHASE_HEADERS || c->phase == PHASE_BODY) && !c->dead &&
+        c->deadline_ms > latest)
+        c->deadline_ms = latest;
+}
+
 void conn_tick(struct server *s)
 {
     const uint64_t now = server_now_ms();
 
     for (struct conn *c = s->conns; c; c = c->next) {
+        if (s->state == STATE_DRAINING)
+            hurry(c, now);
         if (now >= c->deadline_ms)
             expired(c);
         else if (c->phase == PHASE_WORK && c->request && !c->dead)

@@ -234,6 +234,23 @@ class Signals(unittest.TestCase):
         for sock in idle:
             sock.close()
 
+    def test_uploads_do_not_hold_it(self):
+        """Half a body, half a header, and one that fills its buffer."""
+        raw = post_bytes("/v1/generate", {"prompt": "a"})
+        chunked = (b"POST /v1/generate HTTP/1.1\r\nHost: x\r\n"
+                   b"Content-Type: application/json\r\n"
+                   b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 50000)
+        socks = []
+        for part in (raw[:-3], raw[:30], chunked):
+            socks.append(self.s.connect())
+            socks[-1].sendall(part)
+        self.assertEqual(self.s.get("/healthz").status, 200)
+        start = time.monotonic()
+        self.assertEqual(self.s.stop(), 0)
+        self.assertLess(time.monotonic() - start, 4 * SLOW)
+        for sock in socks:
+            sock.close()
+
     def test_drain(self):
         """The accepted stream finishes; new work is refused; exit 0."""
         fields = {"prompt": "Once", "max_tokens": 600, "seed": 1,
