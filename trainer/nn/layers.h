@@ -52,8 +52,10 @@ struct nn_attn {
 
 /* Settings of one optimizer step over a range of parameters. */
 struct nn_update {
-    NN_REAL lr, decay;  /* p -= lr * decay * p before the step */
-    NN_REAL grad_scale; /* from clipping */
+    NN_REAL lr;
+    NN_REAL decay;      /* p -= lr * decay * p, next to the step */
+    NN_REAL l2;         /* g += l2 * p, before it */
+    NN_REAL grad_scale; /* of g, from clipping */
     NN_REAL beta1, beta2;
     NN_REAL eps;
     NN_REAL correct1, correct2; /* 1 / (1 - beta^step) */
@@ -138,11 +140,16 @@ struct nn_layers {
                           NN_REAL *loss, NN_REAL *nll, size_t rows, size_t v,
                           NN_REAL smoothing, bool back, NN_REAL scale);
 
-    /* Optimizer steps over n values; see optim.h for the papers. */
+    /* Optimizer steps over n values; see optim.h for the papers.
+     * sgd: m = beta1 m + g, p -= lr m
+     * adam: m, v means of g, g^2; p -= lr m / (sqrt(v) + eps)
+     * nesterov: m = beta1 m + g, y = g + beta1 m */
     void (*sgd)(NN_REAL *p, NN_REAL *m, const NN_REAL *g, size_t n,
                 const struct nn_update *u);
     void (*adam)(NN_REAL *p, NN_REAL *m, NN_REAL *v, const NN_REAL *g, size_t n,
                  const struct nn_update *u);
+    void (*nesterov)(NN_REAL *y, NN_REAL *m, const NN_REAL *g, size_t n,
+                     const struct nn_update *u);
     /* y = a y + b x */
     void (*blend)(NN_REAL *y, NN_REAL a, const NN_REAL *x, NN_REAL b, size_t n);
     double (*sum_squares)(const NN_REAL *x, size_t n);

@@ -40,6 +40,7 @@ static const struct nn_layers layers_table = {
     .cross_entropy = cross_entropy,
     .sgd = sgd,
     .adam = adam,
+    .nesterov = nesterov,
     .blend = blend,
     .sum_squares = sum_squares,
 };
