@@ -20,7 +20,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wvla -Wconversion \
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
 CPPFLAGS_ALL = -Iinclude -I. -D_GNU_SOURCE $(CPPFLAGS)
 CFLAGS_ALL   = -std=c11 -pthread -ffp-contract=off -fno-math-errno $(CWARN) $(DEV) $(CFLAGS)
-# vptr checks need clang++ to link, and there is one C++ file
+# vptr checks need clang++ to link, and there are two C++ files
 CXXFLAGS_ALL = -std=c++17 -pthread $(WARN) $(DEV) $(CFLAGS) -fno-sanitize=vptr
 
 # One image runs on every x86-64 from v2 up: only kernel files may name more.
@@ -33,11 +33,12 @@ CORE_C   := $(wildcard core/*/*.c core/kernels/$(ARCH)/*.c)
 CORE_CXX := $(wildcard core/*/*.cc)
 SERVER_C := $(wildcard server/*.c)
 TRAINER_C := $(wildcard trainer/*.c trainer/*/*.c trainer/*/$(ARCH)/*.c)
+TRAINER_CXX := $(wildcard trainer/*/*.cc)
 HDRS     := $(wildcard include/*.h core/*/*.h core/kernels/$(ARCH)/*.h server/*.h bench/*.h tests/*.h \
             trainer/*.h trainer/*/*.h)
 CORE_OBJ := $(CORE_C:%.c=$B/%.o) $(CORE_CXX:%.cc=$B/%.o)
 SERVER_OBJ := $(filter-out $B/server/main.o,$(SERVER_C:%.c=$B/%.o))
-TRAINER_OBJ := $(filter-out $B/trainer/main.o,$(TRAINER_C:%.c=$B/%.o))
+TRAINER_OBJ := $(filter-out $B/trainer/main.o,$(TRAINER_C:%.c=$B/%.o)) $(TRAINER_CXX:%.cc=$B/%.o)
 BENCHES  := $(patsubst bench/%.c,%,$(wildcard bench/infer-*.c))
 BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wildcard bench/*.c)))
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
@@ -47,7 +48,7 @@ SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh) .ci/run
 
 CORE_LIBS   := -lsentencepiece -lpcre2-8 -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
-TRAINER_LIBS := -lsentencepiece_train -lopenblas -lcjson
+TRAINER_LIBS := -lsentencepiece_train -lopenblas -lcjson -lutf8proc
 LDFLAGS_ALL  = -Wl,--as-needed $(LDFLAGS)
 
 .DEFAULT_GOAL := all
@@ -106,6 +107,9 @@ $B/libtrainer.a: $(TRAINER_OBJ)
 	$(if $(V),,@echo "  AR   $@")
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 $B/infer-train: $B/trainer/main.o $B/libtrainer.a $B/libinfer.a
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(TRAINER_LIBS) $(CORE_LIBS) -o $@
+$B/infer-gemm: $B/bench/infer-gemm.o $(BENCH_OBJ) $B/libtrainer.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(TRAINER_LIBS) $(CORE_LIBS) -o $@
 $B/infer-%: $B/bench/infer-%.o $(BENCH_OBJ) $B/libinfer.a

@@ -19,6 +19,7 @@ struct infer_spm_file {
     const char *data; /* the serialised ModelProto */
     size_t size;
     bool plain; /* BPE that leaves the text as it is: the vocabulary suffices */
+    bool normalizes; /* it changes texts before it encodes them */
 };
 
 /*

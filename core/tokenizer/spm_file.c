@@ -246,7 +246,8 @@ static int parse(struct infer_vocab *v, struct infer_spm_file *file,
     v->eos = id_or_none(h.eos, n);
     v->add_bos = v->bos >= 0;
     v->add_space_prefix = h.dummy_prefix;
-    file->plain = h.model_type == TYPE_BPE && !h.charsmap && !h.extra_spaces;
+    file->normalizes = h.charsmap || h.extra_spaces;
+    file->plain = h.model_type == TYPE_BPE && !file->normalizes;
     return infer_vocab_finish(v, err);
 }
 
