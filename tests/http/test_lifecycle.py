@@ -253,7 +253,7 @@ class Signals(unittest.TestCase):
 
     def test_drain(self):
         """The accepted stream finishes; new work is refused; exit 0."""
-        fields = {"prompt": "Once", "max_tokens": 600, "seed": 1,
+        fields = {"prompt": "Once", "max_tokens": 600 // SLOW, "seed": 1,
                   "ignore_eos": True}
         want = joined(self.s.stream("/v1/generate", **fields))[0]
         sock = self.s.connect()
@@ -285,13 +285,14 @@ class Signals(unittest.TestCase):
     def test_drain_of_a_plain_reply(self):
         sock = self.s.connect()
         sock.sendall(post_bytes("/v1/generate", {
-            "prompt": "Once", "max_tokens": 600, "ignore_eos": True}))
+            "prompt": "Once", "max_tokens": 600 // SLOW,
+            "ignore_eos": True}))
         self.s.wait_metric("inferd_requests_running", lambda v: v > 0)
         self.s.process.send_signal(signal.SIGTERM)
         reply = read_reply(sock)
         self.assertEqual(reply.status, 200)
         self.assertEqual(json.loads(reply.body)["usage"]["completion_tokens"],
-                         600)
+                         600 // SLOW)
         sock.close()
         self.assertEqual(self.s.stop(), 0)
 
