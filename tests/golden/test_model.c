@@ -130,7 +130,7 @@ static void check_logits(struct runner *r, const cJSON *prompts,
 
 static double row_nll(const float *logits, uint32_t n, int32_t id)
 {
-    double max = -INFINITY, sum = 0.0;
+    double max = (double)logits[0], sum = 0.0;
 
     for (uint32_t i = 0; i < n; i++)
         max = fmax(max, (double)logits[i]);
