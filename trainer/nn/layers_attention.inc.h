@@ -53,13 +53,29 @@ static inline void mm_block(real *c, size_t ldc, const real *a, size_t ai,
             v_store(c + (size_t)i * ldc + j * VW, s[i][j]);
 }
 
+/* What a tile on the diagonal leaves out; row i of the product has no use for
+ */
+enum part {
+    WHOLE,
+    LEFT,  /* columns after i */
+    UP_TO, /* terms after i: zeros */
+    FROM   /* terms before i: zeros */
+};
+
 /* c [TILE][n] (+)= A [TILE][k] b [k][n], n in whole NR */
 static void mm(real *c, const real *a, size_t ai, size_t ap, const real *b,
-               size_t n, size_t k, bool add)
+               size_t n, size_t k, bool add, enum part part)
 {
     for (size_t j = 0; j < n; j += NR)
-        for (size_t i = 0; i < TILE; i += MR)
-            mm_block(c + i * n + j, n, a + i * ai, ai, ap, b + j, n, k, add);
+        for (size_t i = 0; i < TILE; i += MR) {
+            const size_t from = part == FROM ? i : 0;
+            const size_t to = part == UP_TO ? i + MR : k;
+
+            if (part == LEFT && j >= i + MR)
+                continue;
+            mm_block(c + i * n + j, n, a + i * ai + from * ap, ai, ap,
+                     b + from * n + j, n, to - from, add);
+        }
 }
 
 /* Places in the scratch of one unit; dims as in the head of this file. */
@@ -148,21 +164,20 @@ static void transpose(real *to, const real *from, size_t kp)
             to[i * TILE + r] = from[r * kp + i];
 }
 
-/* One row of scores joins the running softmax: probabilities relative to the
+/* One row of n scores joins the running softmax: probabilities relative to the
  * new maximum in its place; returns what older sums shrink by. */
 static real softmax_join(real *s, size_t n, real *m, real *sum)
 {
     vr high = v_set1(*m), total = {0};
     real shrink;
 
-    for (size_t j = 0; j < n; j++)
-        if (s[j] > high[0])
-            high[0] = s[j];
-    shrink = (real)exp((double)(*m - high[0]));
-    *m = high[0];
-    high = v_set1(*m);
     for (size_t j = n; j < TILE; j++)
         s[j] = -(real)INFINITY;
+    for (size_t j = 0; j < TILE; j += VW)
+        high = v_max(high, v_load(s + j));
+    high = v_set1(v_highest(high));
+    shrink = *m == high[0] ? 1 : (real)exp((double)(*m - high[0]));
+    *m = high[0];
     for (size_t j = 0; j < TILE; j += VW) {
         const vr p = v_exp(v_load(s + j) - high);
 
@@ -183,7 +198,8 @@ static void attend_tile(struct attn_work *w, size_t qt)
     }
     memset(w->o, 0, TILE * kp * sizeof(*w->o));
     for (size_t kt = 0; kt <= qt; kt++) {
-        mm(w->s, w->q, kp, 1, w->kt + kt * TILE * kp, TILE, kp, false);
+        mm(w->s, w->q, kp, 1, w->kt + kt * TILE * kp, TILE, kp, false,
+           kt < qt ? WHOLE : LEFT);
         for (size_t i = 0; i < TILE; i++) {
             const size_t n = kt < qt ? TILE : i + 1;
             const vr shrink =
@@ -192,7 +208,8 @@ static void attend_tile(struct attn_work *w, size_t qt)
             for (size_t j = 0; j < kp; j += VW)
                 v_store(w->o + i * kp + j, v_load(w->o + i * kp + j) * shrink);
         }
-        mm(w->o, w->s, TILE, 1, w->v + kt * TILE * kp, kp, TILE, true);
+        mm(w->o, w->s, TILE, 1, w->v + kt * TILE * kp, kp, TILE, true,
+           kt < qt ? WHOLE : UP_TO);
     }
 }
 
@@ -235,8 +252,10 @@ static void score_back(struct attn_work *w, const real *lse, const real *dot,
         real *s = w->s + i * TILE, *dp = w->dp + i * TILE;
         const size_t n = i >= n_rows ? 0 : diagonal ? i + 1 : TILE;
 
-        for (size_t j = n; j < TILE; j++)
+        for (size_t j = n; j < TILE; j++) {
             s[j] = -(real)INFINITY;
+            dp[j] = 0;
+        }
         for (size_t j = 0; j < TILE; j += VW) {
             const vr p = v_exp(v_load(s + j) - lse[i]);
 
@@ -268,12 +287,19 @@ static void attend_tile_back(struct attn_work *w, size_t t)
 
     memset(w->dq, 0, TILE * kp * sizeof(*w->dq));
     for (size_t at = 0; at <= t; at += TILE) {
-        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE, kp, false);
-        mm(w->dp, w->dout, kp, 1, w->v + at * kp, TILE, kp, false);
-        score_back(w, w->m, w->sum, left, at == t);
-        mm(w->dv + at * kp, w->s, 1, TILE, w->dout, kp, TILE, true);
-        mm(w->dk + at * kp, w->dp, 1, TILE, w->q, kp, TILE, true);
-        mm(w->dq, w->dp, TILE, 1, w->k + at * kp, kp, TILE, true);
+        const bool diagonal = at == t;
+
+        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE, kp, false,
+           diagonal ? LEFT : WHOLE);
+        mm(w->dp, w->dout, kp, 1, w->v + at * kp, TILE, kp, false,
+           diagonal ? LEFT : WHOLE);
+        score_back(w, w->m, w->sum, left, diagonal);
+        mm(w->dv + at * kp, w->s, 1, TILE, w->dout, kp, TILE, true,
+           diagonal ? FROM : WHOLE);
+        mm(w->dk + at * kp, w->dp, 1, TILE, w->q, kp, TILE, true,
+           diagonal ? FROM : WHOLE);
+        mm(w->dq, w->dp, TILE, 1, w->k + at * kp, kp, TILE, true,
+           diagonal ? UP_TO : WHOLE);
     }
 }
 
