@@ -12,6 +12,7 @@
 
 static const struct train_command commands[] = {
     {"tokenizer", train_cmd_tokenizer, "make a vocabulary from text"},
+    {"lm", train_cmd_lm, "train a language model from text"},
     {"eval", train_cmd_eval, "loss, perplexity and bits per byte of a model"},
     {"quantize", train_cmd_quantize, "write a model with smaller weights"},
 };
