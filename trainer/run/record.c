@@ -176,7 +176,7 @@ struct range {
 
 static struct range find_range(const struct train_record *r)
 {
-    struct range g = {INFINITY, -INFINITY, 1.0};
+    struct range g = {(double)INFINITY, -(double)INFINITY, 1.0};
 
     for (size_t i = 0; i < r->n; i++) {
         const double values[] = {r->rows[i].loss, r->rows[i].val_loss};

@@ -1,0 +1,123 @@
+/* lm_plan.c - see lm_parts.h: the options made into shapes, rates and limits.
+ */
+#include "trainer/run/lm_parts.h"
+
+#include "core/base/error.h"
+
+/* ---- settings --------------------------------------------------------------
+ */
+
+static int check_shape(struct train_lm *o, struct infer_error *err)
+{
+    if (o->width % o->heads)
+        return infer_fail(
+            err, INFER_EINVAL, "--width %llu is not a multiple of --heads %llu",
+            (unsigned long long)o->width, (unsigned long long)o->heads);
+    if (!o->kv_heads)
+        o->kv_heads = o->heads;
+    if (!o->ffn) /* SwiGLU has three matrices for GELU's two */
+        o->ffn = o->arch == NET_GPT2 ? 4 * o->width
+                                     : (o->width * 8 / 3 + 31) / 32 * 32;
+    if (!o->start_context)
+        o->start_context = o->context;
+    for (uint64_t c = o->start_context; c != o->context; c *= 2)
+        if (c > o->context)
+            return infer_fail(err, INFER_EINVAL,
+                              "--start-context %llu does not double to "
+                              "--context %llu",
+                              (unsigned long long)o->start_context,
+                              (unsigned long long)o->context);
+    return 0;
+}
+
+int train_lm_check(struct train_lm *o, struct infer_error *err)
+{
+    if (!o->steps && o->time <= 0.0)
+        return infer_fail(err, INFER_EINVAL,
+                          "no end is given: pass --steps N or --time 10m");
+    if (!o->val.n && o->text.val_share <= 0.0)
+        return infer_fail(err, INFER_EINVAL,
+                          "no validation text: pass --val FILE, or a "
+                          "--val-share above 0");
+    return check_shape(o, err);
+}
+
+struct net_shape lm_shape(const struct train_lm *o, uint32_t n_vocab)
+{
+    return (struct net_shape){.arch = (enum net_arch)o->arch,
+                              .tied = !o->untied,
+                              .n_vocab = n_vocab,
+                              .n_ctx = (uint32_t)o->context,
+                              .n_layers = (uint32_t)o->layers,
+                              .n_heads = (uint32_t)o->heads,
+                              .n_kv_heads = (uint32_t)o->kv_heads,
+                              .d_model = (uint32_t)o->width,
+                              .d_head = (uint32_t)(o->width / o->heads),
+                              .d_ff = (uint32_t)o->ffn,
+                              .rope_base = (float)o->rope_base,
+                              .norm_eps = 1e-5f,
+                              .dropout = (float)o->dropout,
+                              .label_smoothing = (float)o->smoothing};
+}
+
+struct optim_config lm_optim(const struct train_lm *o)
+{
+    struct optim_config c = optim_default((enum optim_kind)o->optim);
+
+    if (o->lr > 0.0)
+        c.lr = (float)o->lr;
+    if (o->other_lr > 0.0)
+        c.other_lr = (float)o->other_lr;
+    if (o->weight_decay >= 0.0)
+        c.weight_decay = (float)o->weight_decay;
+    if (o->clip >= 0.0)
+        c.clip = (float)o->clip;
+    return c;
+}
+
+/* ---- where the run is ------------------------------------------------------
+ */
+
+double lm_seconds(const struct run *r)
+{
+    return r->seconds_before + (double)(infer_clock_ns() - r->started_ns) / 1e9;
+}
+
+double lm_done(const struct run *r)
+{
+    const double by_steps =
+        r->o->steps ? (double)r->p.step / (double)r->o->steps : 0.0;
+    const double by_time = r->o->time > 0.0 ? lm_seconds(r) / r->o->time : 0.0;
+
+    return r->o->steps ? by_steps : by_time;
+}
+
+bool lm_finished(const struct run *r)
+{
+    return (r->o->steps && r->p.step >= r->o->steps) ||
+           (r->o->time > 0.0 && lm_seconds(r) >= r->o->time) ||
+           (r->o->patience && r->stale >= r->o->patience);
+}
+
+uint64_t lm_context(const struct run *r)
+{
+    const double share = lm_done(r);
+    uint64_t c = r->o->context;
+    unsigned stages = 1;
+
+    while (c > r->o->start_context) {
+        c /= 2;
+        stages++;
+    }
+    for (unsigned s = 1; s < stages; s++)
+        if (share * 2.0 * (stages - 1) >= s)
+            c *= 2;
+    return c;
+}
+
+float lm_lr(const struct run *r)
+{
+    const double share = lm_done(r);
+
+    return (float)schedule_at(&r->schedule, share < 1.0 ? share : 1.0);
+}
