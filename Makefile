@@ -46,9 +46,9 @@ TEST_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/*.c))
 FUZZERS  := $(patsubst %.c,$B/%,$(wildcard tests/fuzz/*.c))
 SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh) .ci/run
 
-CORE_LIBS   := -lsentencepiece -lpcre2-8 -lstdc++ -lm
+CORE_LIBS   := -lsentencepiece -lpcre2-8 -lutf8proc -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
-TRAINER_LIBS := -lsentencepiece_train -lopenblas -lcjson -lutf8proc
+TRAINER_LIBS := -lsentencepiece_train -lopenblas -lcjson
 LDFLAGS_ALL  = -Wl,--as-needed $(LDFLAGS)
 
 .DEFAULT_GOAL := all
