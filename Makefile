@@ -29,10 +29,17 @@ CFLAGS_ALL   += -march=x86-64-v2
 CXXFLAGS_ALL += -march=x86-64-v2
 endif
 
-CORE_C   := $(wildcard core/*/*.c core/kernels/$(ARCH)/*.c)
+# Compilers before gcc 11 and clang 11 do not know AMX; its files stay out.
+AMX      := -mamx-tile -mamx-int8 -mamx-bf16
+ifneq ($(ARCH)$(shell $(CC) $(AMX) -E -x c /dev/null >/dev/null 2>&1 || echo -),x86_64)
+LEFT_OUT := $(wildcard core/kernels/x86_64/amx*.c trainer/*/x86_64/amx*.c)
+CPPFLAGS_ALL += -DINFER_NO_AMX
+endif
+
+CORE_C   := $(filter-out $(LEFT_OUT),$(wildcard core/*/*.c core/kernels/$(ARCH)/*.c))
 CORE_CXX := $(wildcard core/*/*.cc)
 SERVER_C := $(wildcard server/*.c)
-TRAINER_C := $(wildcard trainer/*.c trainer/*/*.c trainer/*/$(ARCH)/*.c)
+TRAINER_C := $(filter-out $(LEFT_OUT),$(wildcard trainer/*.c trainer/*/*.c trainer/*/$(ARCH)/*.c))
 TRAINER_CXX := $(wildcard trainer/*/*.cc)
 HDRS     := $(wildcard include/*.h core/*/*.h core/kernels/$(ARCH)/*.h server/*.h bench/*.h tests/*.h \
             trainer/*.h trainer/*/*.h)
@@ -83,7 +90,8 @@ kernel = $(if $(findstring core/kernels/,$1)$(findstring trainer/,$1), \
              $(if $(findstring -fsanitize,$(CFLAGS)),-DINFER_NO_UNROLL,-O3)) \
          $(if $(findstring x86_64/avx2,$1),$(AVX2)) \
          $(if $(findstring x86_64/avx512,$1),$(AVX512)) \
-         $(if $(findstring x86_64/avx512bf16,$1),-mavx512bf16)
+         $(if $(findstring x86_64/avx512bf16,$1),-mavx512bf16) \
+         $(if $(findstring x86_64/amx,$1),$(AVX512) -mavx512bf16 $(AMX))
 
 $B/%.o: %.c Makefile
 	@mkdir -p $(@D)

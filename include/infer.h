@@ -65,10 +65,13 @@ enum infer_cpu {
     INFER_CPU_AVX2 = 1 << 0,       /* AVX2, FMA, F16C */
     INFER_CPU_AVX512VNNI = 1 << 1, /* AVX-512 F, BW, DQ, VL, VNNI */
     INFER_CPU_AVX512BF16 = 1 << 2, /* the above and AVX-512 BF16 */
+    INFER_CPU_AMXINT8 = 1 << 3,    /* AVX512VNNI and AMX TILE, INT8 */
+    INFER_CPU_AMXBF16 = 1 << 4,    /* AVX512BF16 and AMX TILE, BF16 */
     INFER_CPU_ALL = ~0
 };
 
-/* What this machine has (the OS must also save the registers). */
+/* What this machine has (the OS must also save the registers). Where it has
+ * AMX, the process asks the OS for its tiles, before any thread uses one. */
 unsigned infer_cpu_detect(void);
 
 /* "avx2,avx512vnni", "scalar", "all" → mask; EINVAL names the unknown word. */

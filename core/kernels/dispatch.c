@@ -7,10 +7,6 @@
  */
 #include "core/kernels/kernels.h"
 
-#include "core/base/error.h"
-
-#include <string.h>
-
 const struct infer_pack_info infer_pack_info[INFER_PACK_COUNT] = {
     [INFER_PACK_F32] = {"f32", INFER_ACT_F32, 32, 0, false, false},
     [INFER_PACK_F16] = {"f16", INFER_ACT_F32, 16, 0, false, false},
@@ -54,69 +50,6 @@ size_t infer_attn_scratch(uint32_t d)
     enum { TILE = 8 }; /* query rows that variants take together, at most */
 
     return TILE * ((size_t)INFER_ATTN_CHUNK + (d + 15u) / 16u * 16u) + 64;
-}
-
-unsigned infer_cpu_detect(void)
-{
-    unsigned cpu = 0;
-
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        cpu |= INFER_CPU_AVX2;
-    if ((cpu & INFER_CPU_AVX2) && __builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vnni"))
-        cpu |= INFER_CPU_AVX512VNNI;
-    if ((cpu & INFER_CPU_AVX512VNNI) && __builtin_cpu_supports("avx512bf16"))
-        cpu |= INFER_CPU_AVX512BF16;
-#endif
-    return cpu;
-}
-
-static const struct {
-    const char *name;
-    unsigned mask;
-} cpu_words[] = {
-    {"all", (unsigned)INFER_CPU_ALL},
-    {"scalar", 0},
-    {"avx2", INFER_CPU_AVX2},
-    {"avx512vnni", INFER_CPU_AVX512VNNI},
-    {"avx512bf16", INFER_CPU_AVX512BF16},
-};
-
-static bool find_word(const char *word, size_t len, unsigned *mask)
-{
-    for (size_t i = 0; i < sizeof(cpu_words) / sizeof(cpu_words[0]); i++) {
-        if (strlen(cpu_words[i].name) == len &&
-            memcmp(cpu_words[i].name, word, len) == 0) {
-            *mask |= cpu_words[i].mask;
-            return true;
-        }
-    }
-    return false;
-}
-
-int infer_cpu_parse(const char *text, unsigned *mask, struct infer_error *err)
-{
-    unsigned found = 0;
-
-    for (const char *word = text;;) {
-        const size_t len = strcspn(word, ",");
-
-        if (!find_word(word, len, &found))
-            return infer_fail(err, INFER_EINVAL,
-                              "unknown instruction set '%.*s' (known: all, "
-                              "scalar, avx2, avx512vnni, avx512bf16)",
-                              (int)(len < 40 ? len : 40), word);
-        if (!word[len])
-            break;
-        word += len + 1;
-    }
-    *mask = found;
-    return INFER_OK;
 }
 
 void infer_kernels_init(struct infer_kernels *k, unsigned cpu)
