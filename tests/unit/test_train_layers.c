@@ -333,6 +333,7 @@ struct attn_case {
     size_t n_seqs;
     const double *qkv; /* input; a.qkv is a copy, as backward overwrites it */
     double *c, *scratch;
+    size_t total; /* rows of packed sequences */
 };
 
 static double attn_forward(void *arg)
@@ -341,25 +342,26 @@ static double attn_forward(void *arg)
 
     for (size_t u = 0; u < t->n_seqs * t->a.n_kv_heads; u++)
         L->attention(&t->a, u, t->scratch);
-    return dot(t->a.out, t->c,
-               t->n_seqs * t->a.n_tokens * t->a.n_heads * t->a.d_head);
+    const size_t rows = t->a.starts ? t->total : t->n_seqs * t->a.n_tokens;
+
+    return dot(t->a.out, t->c, rows * t->a.n_heads * t->a.d_head);
 }
 
 /* The definition, row by row. */
-static double attn_plain(const struct attn_case *t, size_t b, size_t row,
-                         size_t h, size_t i)
+static double attn_plain(const struct attn_case *t, size_t row0, size_t T,
+                         size_t row, size_t h, size_t i)
 {
     const struct nn_attn *a = &t->a;
-    const size_t K = a->d_head, T = a->n_tokens;
+    const size_t K = a->d_head;
     const size_t ld = (a->n_heads + 2 * a->n_kv_heads) * K;
     const size_t g = h / (a->n_heads / a->n_kv_heads);
     double num = 0, den = 0;
 
-    for (size_t j = 0; j <= row; j++) {
+    for (size_t j = 0; j < (a->both ? T : row + 1); j++) {
         double q[64], k[64];
 
-        memcpy(q, a->qkv + (b * T + row) * ld + h * K, K * sizeof(*q));
-        memcpy(k, a->qkv + (b * T + j) * ld + (a->n_heads + g) * K,
+        memcpy(q, a->qkv + (row0 + row) * ld + h * K, K * sizeof(*q));
+        memcpy(k, a->qkv + (row0 + j) * ld + (a->n_heads + g) * K,
                K * sizeof(*k));
         if (a->cs) {
             L->rope(q, K, a->cs + row * K, 1, K, a->halves);
@@ -369,7 +371,7 @@ static double attn_plain(const struct attn_case *t, size_t b, size_t row,
 
         num +=
             p *
-            a->qkv[(b * T + j) * ld + (a->n_heads + a->n_kv_heads + g) * K + i];
+            a->qkv[(row0 + j) * ld + (a->n_heads + a->n_kv_heads + g) * K + i];
         den += p;
     }
     return num / den;
@@ -400,7 +402,8 @@ static void check_attention(size_t n_seqs, size_t T, size_t H, size_t G,
     for (size_t r = 0; r < rows; r++)
         for (size_t h = 0; h < H; h++)
             assert_true(fabs(t.a.out[(r * H + h) * K] -
-                             attn_plain(&t, r / T, r % T, h, 0)) < 1e-12);
+                             attn_plain(&t, r / T * T, T, r % T, h, 0)) <
+                        1e-12);
     memcpy(dx, t.a.qkv, n * sizeof(*dx));
     struct nn_attn back = t.a;
 
@@ -421,6 +424,72 @@ static void check_attention(size_t n_seqs, size_t T, size_t H, size_t G,
     free(t.a.qkv);
     free(t.a.out);
     free(t.a.lse);
+}
+
+/* Sequences of several lengths, packed: what the definition gives for each,
+ * and gradients of it. */
+static void check_packed(const uint32_t *starts, size_t n_seqs, size_t H,
+                         size_t G, size_t K, bool both)
+{
+    const size_t rows = starts[n_seqs], ld = (H + 2 * G) * K, n = rows * ld;
+    double *cs = randoms(200 * K), *dx = randoms(n);
+    struct attn_case t = {.n_seqs = n_seqs};
+    struct nn_attn back;
+
+    fill_angles(cs, 200, K);
+    t.c = randoms(rows * H * K);
+    t.scratch = randoms(L->attention_scratch(200, K));
+    t.a = (struct nn_attn){.qkv = randoms(n),
+                           .out = randoms(rows * H * K),
+                           .lse = randoms(rows * H),
+                           .dout = t.c,
+                           .cs = cs,
+                           .both = both,
+                           .starts = starts,
+                           .n_heads = H,
+                           .n_kv_heads = G,
+                           .d_head = K};
+    t.a.n_tokens = 0;
+    for (size_t u = 0; u < n_seqs * G; u++)
+        L->attention(&t.a, u, t.scratch);
+    for (size_t b = 0; b < n_seqs; b++)
+        for (size_t r = starts[b]; r < starts[b + 1]; r++)
+            for (size_t h = 0; h < H; h++)
+                assert_true(
+                    fabs(t.a.out[(r * H + h) * K] -
+                         attn_plain(&t, starts[b], starts[b + 1] - starts[b],
+                                    r - starts[b], h, 0)) < 1e-12);
+    memcpy(dx, t.a.qkv, n * sizeof(*dx));
+    back = t.a;
+    back.qkv = dx;
+    for (size_t u = 0; u < n_seqs * G; u++)
+        L->attention_back(&back, u, t.scratch);
+    t.total = rows;
+    check_gradients(
+        "packed attention", attn_forward, &t,
+        (struct input[]){{t.a.qkv, dx, n < 600 ? n : 2 * ld},
+                         {t.a.qkv + n - 2 * ld, dx + n - 2 * ld, 2 * ld}},
+        2);
+    free(cs);
+    free(dx);
+    free(t.c);
+    free(t.scratch);
+    free(t.a.qkv);
+    free(t.a.out);
+    free(t.a.lse);
+}
+
+static void test_packed_attention(void **state)
+{
+    static const uint32_t one[] = {0, 5}, few[] = {0, 3, 4, 11};
+    static const uint32_t many[] = {0, 70, 71, 135, 265};
+
+    (void)state;
+    check_packed(one, 1, 1, 1, 4, true);
+    check_packed(few, 3, 4, 2, 6, true);
+    check_packed(few, 3, 2, 2, 2, false);
+    check_packed(many, 4, 2, 1, 2, true);
+    check_packed(many, 4, 1, 1, 4, false);
 }
 
 static void test_attention(void **state)
@@ -491,10 +560,15 @@ static void test_cross_entropy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norms),         cmocka_unit_test(test_norm_next),
-        cmocka_unit_test(test_activations),   cmocka_unit_test(test_bias),
-        cmocka_unit_test(test_dropout),       cmocka_unit_test(test_embedding),
-        cmocka_unit_test(test_rope),          cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_norm_next),
+        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_bias),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_packed_attention),
         cmocka_unit_test(test_cross_entropy),
     };
 

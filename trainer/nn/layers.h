@@ -32,8 +32,9 @@ struct nn_dropout {
 };
 
 /*
- * Causal attention of B sequences (Vaswani et al. 2017), tile by tile with a
- * running softmax, so that memory is O(T), and with the probabilities
+ * Attention of B sequences (Vaswani et al. 2017), causal or not, of one length
+ * or packed one behind another without padding, tile by tile with a running
+ * softmax, so that memory is O(T), and with the probabilities
  * recomputed in the backward pass (FlashAttention: Dao 2022, arXiv:2205.14135).
  * A unit is one KV head of one sequence with the query heads that share it.
  * Queries and keys are rotated on their way in, gradients on their way out.
@@ -46,7 +47,10 @@ struct nn_attn {
     const NN_REAL *dout; /* [B T][H K], backward only */
     const NN_REAL *cs;   /* [T][K/2][2] cosines and sines; NULL: no rotation */
     bool halves;         /* rotate (i, i + K/2) instead of (2i, 2i + 1) */
-    size_t n_tokens;     /* T */
+    bool both;           /* a token sees all others, not only earlier ones */
+    size_t n_tokens;     /* T, if starts is NULL */
+    const uint32_t *starts; /* [B + 1] first row of each sequence, and the end
+                               (then "B T" is starts[B]) */
     size_t n_heads, n_kv_heads, d_head;
 };
 

@@ -1,10 +1,11 @@
 /*
- * layers_attention.inc.h - causal attention in tiles of TILE x TILE scores.
+ * layers_attention.inc.h - attention in tiles of TILE x TILE scores.
  *
  * A unit's keys, values (and in the backward pass their gradients) are
  * gathered once, rotated and padded with zeros to whole tiles, so that every
  * product inside is one shape and one loop. Keys are also kept transposed,
- * since scores need them column by column.
+ * since scores need them column by column. Short sequences fill a part of a
+ * tile, and only that part is computed.
  *
  *   scratch   5 [T'][K'] | 4 [TILE][K'] | 2 [TILE][TILE] | rows
  *   K' = K in whole product tiles, T' = T in whole TILEs
@@ -62,19 +63,25 @@ enum part {
     FROM   /* terms before i: zeros */
 };
 
-/* c [TILE][n] (+)= A [TILE][k] b [k][n], n in whole NR */
-static void mm(real *c, const real *a, size_t ai, size_t ap, const real *b,
-               size_t n, size_t k, bool add, enum part part)
-{
-    for (size_t j = 0; j < n; j += NR)
-        for (size_t i = 0; i < TILE; i += MR) {
-            const size_t from = part == FROM ? i : 0;
-            const size_t to = part == UP_TO ? i + MR : k;
+/* How much of a product is wanted; m and n are rounded up to whole blocks,
+ * whose surplus is computed of whatever is there. */
+struct extent {
+    size_t m, n, k;
+};
 
-            if (part == LEFT && j >= i + MR)
+/* c [m][ld] (+)= A [m][k] b [k][ld], n columns of it */
+static void mm(real *c, const real *a, size_t ai, size_t ap, const real *b,
+               size_t ld, struct extent e, bool add, enum part part)
+{
+    for (size_t j = 0; j < e.n; j += NR)
+        for (size_t i = 0; i < e.m; i += MR) {
+            const size_t from = part == FROM ? i : 0;
+            const size_t to = part == UP_TO && i + MR < e.k ? i + MR : e.k;
+
+            if ((part == LEFT && j >= i + MR) || from >= to)
                 continue;
-            mm_block(c + i * n + j, n, a + i * ai + from * ap, ai, ap,
-                     b + from * n + j, n, to - from, add);
+            mm_block(c + i * ld + j, ld, a + i * ai + from * ap, ai, ap,
+                     b + from * ld + j, ld, to - from, add);
         }
 }
 
@@ -82,6 +89,7 @@ static void mm(real *c, const real *a, size_t ai, size_t ap, const real *b,
 struct attn_work {
     const struct nn_attn *a;
     size_t row0;      /* first row of the sequence */
+    size_t n_tokens;  /* of it */
     size_t kp, tp;    /* K', T' */
     size_t ld, nq;    /* row strides of qkv and of out */
     real *kt, *k, *v; /* [T'/TILE][K'][TILE], [T'][K'], and v: forward as k,
@@ -102,13 +110,16 @@ static size_t attention_scratch(size_t n_tokens, size_t d_head)
 static void attn_begin(struct attn_work *w, const struct nn_attn *a,
                        size_t unit, real *scratch)
 {
-    const size_t kp = round_up(a->d_head, NR);
-    const size_t tp = round_up(a->n_tokens, TILE);
+    const size_t b = unit / a->n_kv_heads;
+    const size_t row0 = a->starts ? a->starts[b] : b * a->n_tokens;
+    const size_t n = a->starts ? a->starts[b + 1] - row0 : a->n_tokens;
+    const size_t kp = round_up(a->d_head, NR), tp = round_up(n, TILE);
     real **const big[] = {&w->kt, &w->k, &w->v, &w->dk, &w->dv};
     real **const small[] = {&w->q, &w->o, &w->dout, &w->dq};
 
     *w = (struct attn_work){.a = a,
-                            .row0 = unit / a->n_kv_heads * a->n_tokens,
+                            .row0 = row0,
+                            .n_tokens = n,
                             .kp = kp,
                             .tp = tp,
                             .ld = (a->n_heads + 2 * a->n_kv_heads) * a->d_head,
@@ -123,13 +134,20 @@ static void attn_begin(struct attn_work *w, const struct nn_attn *a,
     w->sum = w->m + TILE;
 }
 
+/* Rows of the tile that begins at t0. */
+static size_t tile_rows(const struct attn_work *w, size_t t0)
+{
+    const size_t left = w->n_tokens - t0;
+
+    return left < TILE ? left : TILE;
+}
+
 /* Rows [t0, t0 + TILE) of one head, scaled; zeros where there are none. */
 static void gather(const struct attn_work *w, real *to, const real *from,
                    size_t ld, size_t t0, bool turn, real scale)
 {
     const struct nn_attn *a = w->a;
-    const size_t left = a->n_tokens - t0, n = left < TILE ? left : TILE;
-    const size_t k = a->d_head, kp = w->kp;
+    const size_t n = tile_rows(w, t0), k = a->d_head, kp = w->kp;
 
     from += (w->row0 + t0) * ld;
     memset(to, 0, TILE * kp * sizeof(*to));
@@ -145,8 +163,7 @@ static void scatter(const struct attn_work *w, real *to, real *from, size_t ld,
                     size_t t0, bool turn, real scale)
 {
     const struct nn_attn *a = w->a;
-    const size_t left = a->n_tokens - t0, n = left < TILE ? left : TILE;
-    const size_t k = a->d_head, kp = w->kp;
+    const size_t n = tile_rows(w, t0), k = a->d_head, kp = w->kp;
 
     if (turn && a->cs)
         rotate(from, kp, a->cs + t0 * k, n, k, a->halves, -1);
@@ -188,39 +205,45 @@ static real softmax_join(real *s, size_t n, real *m, real *sum)
     return shrink;
 }
 
-static void attend_tile(struct attn_work *w, size_t qt)
+static void attend_tile(struct attn_work *w, size_t t)
 {
-    const size_t kp = w->kp;
+    const size_t kp = w->kp, n_rows = tile_rows(w, t);
+    const size_t end = w->a->both ? w->n_tokens : t + 1;
 
     for (size_t i = 0; i < TILE; i++) {
         w->m[i] = -(real)INFINITY;
         w->sum[i] = 0;
     }
     memset(w->o, 0, TILE * kp * sizeof(*w->o));
-    for (size_t kt = 0; kt <= qt; kt++) {
-        mm(w->s, w->q, kp, 1, w->kt + kt * TILE * kp, TILE, kp, false,
-           kt < qt ? WHOLE : LEFT);
-        for (size_t i = 0; i < TILE; i++) {
-            const size_t n = kt < qt ? TILE : i + 1;
+    for (size_t at = 0; at < end; at += TILE) {
+        const bool diagonal = !w->a->both && at == t;
+        const size_t n_keys = tile_rows(w, at);
+
+        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE,
+           (struct extent){n_rows, n_keys, kp}, false, diagonal ? LEFT : WHOLE);
+        for (size_t i = 0; i < n_rows; i++) {
+            const size_t n = diagonal ? i + 1 : n_keys;
             const vr shrink =
                 v_set1(softmax_join(w->s + i * TILE, n, &w->m[i], &w->sum[i]));
 
             for (size_t j = 0; j < kp; j += VW)
                 v_store(w->o + i * kp + j, v_load(w->o + i * kp + j) * shrink);
         }
-        mm(w->o, w->s, TILE, 1, w->v + kt * TILE * kp, kp, TILE, true,
-           kt < qt ? WHOLE : UP_TO);
+        mm(w->o, w->s, TILE, 1, w->v + at * kp, kp,
+           (struct extent){n_rows, kp, n_keys}, true, diagonal ? UP_TO : WHOLE);
     }
 }
 
 static void attention(const struct nn_attn *a, size_t unit, real *scratch)
 {
     const size_t g = unit % a->n_kv_heads, rep = a->n_heads / a->n_kv_heads;
-    const size_t K = a->d_head, T = a->n_tokens, H = a->n_heads;
+    const size_t K = a->d_head, H = a->n_heads;
     const real scale = 1 / (real)sqrt((double)K);
     struct attn_work w;
 
     attn_begin(&w, a, unit, scratch);
+    const size_t T = w.n_tokens;
+
     for (size_t t = 0; t < T; t += TILE) {
         gather(&w, w.k, a->qkv + (H + g) * K, w.ld, t, true, 1);
         transpose(w.kt + t * w.kp, w.k, w.kp);
@@ -230,7 +253,7 @@ static void attention(const struct nn_attn *a, size_t unit, real *scratch)
     for (size_t h = g * rep; h < (g + 1) * rep; h++)
         for (size_t t = 0; t < T; t += TILE) {
             gather(&w, w.q, a->qkv + h * K, w.ld, t, true, scale);
-            attend_tile(&w, t / TILE);
+            attend_tile(&w, t);
             for (size_t i = 0; i < TILE && t + i < T; i++) {
                 const real inv = 1 / w.sum[i];
 
@@ -246,11 +269,11 @@ static void attention(const struct nn_attn *a, size_t unit, real *scratch)
 /* s = probabilities of one tile, dp = gradient of its scores:
  *   ds = p * (dp - sum(dout * out)) */
 static void score_back(struct attn_work *w, const real *lse, const real *dot,
-                       size_t n_rows, bool diagonal)
+                       size_t n_rows, size_t n_keys, bool diagonal)
 {
-    for (size_t i = 0; i < TILE; i++) {
+    for (size_t i = 0; i < n_rows; i++) {
         real *s = w->s + i * TILE, *dp = w->dp + i * TILE;
-        const size_t n = i >= n_rows ? 0 : diagonal ? i + 1 : TILE;
+        const size_t n = diagonal ? i + 1 : n_keys;
 
         for (size_t j = n; j < TILE; j++) {
             s[j] = -(real)INFINITY;
@@ -275,7 +298,7 @@ static void tile_sums(struct attn_work *w, size_t h, size_t t)
             dot = v_fma(v_load(w->dout + i * w->kp + j),
                         v_load(w->o + i * w->kp + j), dot);
         w->sum[i] = v_sum(dot);
-        w->m[i] = t + i < w->a->n_tokens
+        w->m[i] = t + i < w->n_tokens
                       ? w->a->lse[(w->row0 + t + i) * w->a->n_heads + h]
                       : 0;
     }
@@ -283,36 +306,42 @@ static void tile_sums(struct attn_work *w, size_t h, size_t t)
 
 static void attend_tile_back(struct attn_work *w, size_t t)
 {
-    const size_t kp = w->kp, left = w->a->n_tokens - t;
+    const size_t kp = w->kp, n_rows = tile_rows(w, t);
+    const size_t end = w->a->both ? w->n_tokens : t + 1;
 
     memset(w->dq, 0, TILE * kp * sizeof(*w->dq));
-    for (size_t at = 0; at <= t; at += TILE) {
-        const bool diagonal = at == t;
+    for (size_t at = 0; at < end; at += TILE) {
+        const bool diagonal = !w->a->both && at == t;
+        const size_t n_keys = tile_rows(w, at);
+        const struct extent scores = {n_rows, n_keys, kp};
+        const struct extent to_keys = {n_keys, kp, n_rows};
 
-        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE, kp, false,
+        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE, scores, false,
            diagonal ? LEFT : WHOLE);
-        mm(w->dp, w->dout, kp, 1, w->v + at * kp, TILE, kp, false,
+        mm(w->dp, w->dout, kp, 1, w->v + at * kp, TILE, scores, false,
            diagonal ? LEFT : WHOLE);
-        score_back(w, w->m, w->sum, left, diagonal);
-        mm(w->dv + at * kp, w->s, 1, TILE, w->dout, kp, TILE, true,
+        score_back(w, w->m, w->sum, n_rows, n_keys, diagonal);
+        mm(w->dv + at * kp, w->s, 1, TILE, w->dout, kp, to_keys, true,
            diagonal ? FROM : WHOLE);
-        mm(w->dk + at * kp, w->dp, 1, TILE, w->q, kp, TILE, true,
+        mm(w->dk + at * kp, w->dp, 1, TILE, w->q, kp, to_keys, true,
            diagonal ? FROM : WHOLE);
-        mm(w->dq, w->dp, TILE, 1, w->k + at * kp, kp, TILE, true,
-           diagonal ? UP_TO : WHOLE);
+        mm(w->dq, w->dp, TILE, 1, w->k + at * kp, kp,
+           (struct extent){n_rows, kp, n_keys}, true, diagonal ? UP_TO : WHOLE);
     }
 }
 
 static void attention_back(const struct nn_attn *a, size_t unit, real *scratch)
 {
     const size_t g = unit % a->n_kv_heads, rep = a->n_heads / a->n_kv_heads;
-    const size_t K = a->d_head, T = a->n_tokens, H = a->n_heads;
+    const size_t K = a->d_head, H = a->n_heads;
     real *const k = a->qkv + (H + g) * K;
     real *const v = a->qkv + (H + a->n_kv_heads + g) * K;
     const real scale = 1 / (real)sqrt((double)K);
     struct attn_work w;
 
     attn_begin(&w, a, unit, scratch);
+    const size_t T = w.n_tokens;
+
     for (size_t t = 0; t < T; t += TILE) {
         gather(&w, w.k + t * w.kp, k, w.ld, t, true, 1);
         transpose(w.kt + t * w.kp, w.k + t * w.kp, w.kp);
