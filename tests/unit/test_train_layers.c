@@ -557,6 +557,89 @@ static void test_cross_entropy(void **state)
         }
 }
 
+/* ---- heads --------------------------------------------------------------- */
+
+struct head_case {
+    size_t rows, c;
+    double *z, *targets, *weights, *y, *len;
+    int kind;
+};
+
+static double head_forward(void *arg)
+{
+    struct head_case *h = arg;
+    const size_t n = h->rows * h->c;
+    double work[64];
+
+    if (h->kind == 0)
+        return 0.5 *
+               L->binary(h->z, h->targets, h->weights, h->rows, h->c, false, 0);
+    if (h->kind == 1)
+        return 0.5 * L->squares(h->z, h->targets, n, false, 0);
+    if (h->kind == 2)
+        return 0.5 * L->pair_order(h->z, h->targets, n, 0.3, false, 0, work);
+    L->unit(h->y, h->len, h->z, h->rows, h->c);
+    return dot(h->y, h->targets, n);
+}
+
+static void test_heads(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        struct head_case h = {.rows = 3, .c = 7, .kind = kind};
+        const size_t n = h.rows * h.c;
+        double *dx = calloc(n, sizeof(*dx)), work[64];
+
+        h.z = randoms(n);
+        h.y = randoms(n);
+        h.len = randoms(h.rows);
+        h.weights = randoms(h.c);
+        h.targets = randoms(n);
+        for (size_t i = 0; i < n; i++) {
+            h.z[i] *= 4;
+            h.targets[i] = fabs(h.targets[i]);
+        }
+        for (size_t i = 0; i < h.c; i++)
+            h.weights[i] = 1 + fabs(h.weights[i]);
+        h.targets[3] = h.targets[5] = 0.25; /* a tie has no order */
+        if (kind < 3)
+            memcpy(dx, h.z, n * sizeof(*dx));
+        if (kind == 0)
+            L->binary(dx, h.targets, h.weights, 3, 7, true, 0.5);
+        if (kind == 1)
+            L->squares(dx, h.targets, n, true, 0.5);
+        if (kind == 2)
+            L->pair_order(dx, h.targets, n, 0.3, true, 0.5, work);
+        head_forward(&h);
+        if (kind == 3)
+            L->unit_back(dx, h.targets, h.y, h.len, 3, 7);
+        check_gradients("head", head_forward, &h,
+                        (struct input[]){{h.z, dx, n}}, 1);
+        free(dx);
+        free(h.z);
+        free(h.y);
+        free(h.len);
+        free(h.weights);
+        free(h.targets);
+    }
+}
+
+/* Values worked out by hand; large logits do not overflow. */
+static void test_head_values(void **state)
+{
+    double z[4] = {0, 1000, -1000, 0}, t[4] = {1, 1, 0, 0}, w[2] = {3, 1};
+    double s[2] = {0.5, 0.5}, order[2] = {2, 1}, work[2];
+
+    (void)state;
+    assert_true(fabs(L->binary(z, t, NULL, 2, 2, false, 0) - 2 * log(2)) <
+                1e-12);
+    assert_true(fabs(L->binary(z, t, w, 2, 2, false, 0) - 4 * log(2)) < 1e-12);
+    assert_true(L->squares(z, t, 1, false, 0) == 1.0);
+    assert_true(fabs(L->pair_order(s, order, 2, 0.05, true, 1, work) - log(2)) <
+                1e-12);
+    assert_true(fabs(s[0] + 10) < 1e-9 && fabs(s[1] - 10) < 1e-9);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +653,8 @@ int main(void)
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_packed_attention),
         cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_head_values),
     };
 
     return cmocka_run_group_tests_name("train layers", tests, NULL, NULL);

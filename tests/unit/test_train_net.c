@@ -70,6 +70,27 @@ static struct net *make_net(const struct net_shape *s, struct infer_team *team)
 /* ---- gradients ------------------------------------------------------------
  */
 
+/* An encoder's texts: a long one, a single token, a short one. Its loss is the
+ * product of its vectors with fixed numbers. */
+static double pooled_loss(struct net *net, const struct batch *b, bool back)
+{
+    static const uint32_t starts[] = {0, 9, 10, 14};
+    const struct net_texts texts = {b->tokens, starts, 3};
+    const size_t d = net_shape(net)->d_model;
+    const float *v = net_encode(net, &texts, true, 7);
+    float dpooled[3 * 24];
+    double sum = 0.0;
+
+    assert_true(d == 24);
+    for (size_t i = 0; i < 3 * d; i++) {
+        dpooled[i] = ((float)(i * 7919 % 13) - 6.0f) / 6.0f;
+        sum += (double)v[i] * (double)dpooled[i];
+    }
+    if (back)
+        net_encode_back(net, dpooled);
+    return sum;
+}
+
 static double loss_at(struct net *net, const struct batch *b,
                       const struct net_param *p, const float *from,
                       const float *direction, double step)
@@ -78,6 +99,8 @@ static double loss_at(struct net *net, const struct batch *b,
 
     for (size_t i = 0; i < p->n; i++)
         v[i] = (float)((double)from[i] + step * (double)direction[i]);
+    if (net_shape(net)->encoder)
+        return pooled_loss(net, b, false);
     return net_train(net, b->tokens, b->targets, B, T, 0.0f, 7);
 }
 
@@ -121,7 +144,10 @@ static void check_shape(const struct net_shape *s, int n_threads)
     assert_int_equal(infer_team_create(&team, n_threads, 0, NULL), 0);
     net = make_net(s, team);
     table = net_param_table(net, &n);
-    net_train(net, b.tokens, b.targets, B, T, 1.0f, 7);
+    if (s->encoder)
+        pooled_loss(net, &b, true);
+    else
+        net_train(net, b.tokens, b.targets, B, T, 1.0f, 7);
     grads = malloc(net_n_values(net) * sizeof(*grads));
     assert_non_null(grads);
     memcpy(grads, net_grads(net), net_n_values(net) * sizeof(*grads));
@@ -165,6 +191,63 @@ static void test_gpt2(void **state)
     s.relu2 = true;
     s.dropout = 0.1f;
     check_shape(&s, 2);
+}
+
+static void test_encoder(void **state)
+{
+    struct net_shape s = base(NET_LLAMA);
+
+    (void)state;
+    s.encoder = true;
+    s.pooling = NET_POOL_MEAN;
+    check_shape(&s, 2);
+    s.pooling = NET_POOL_FIRST;
+    s.n_layers = 1;
+    s.dropout = 0.2f;
+    check_shape(&s, 2);
+    s.pooling = NET_POOL_MEAN;
+    s.n_layers = 0;
+    check_shape(&s, 1);
+}
+
+/* A text's vector is the same alone and among others, and depends on each of
+ * its tokens. */
+static void test_encoder_alone(void **state)
+{
+    static const uint32_t starts[] = {0, 9, 10, 14}, one[] = {0, 4};
+    struct batch b = make_batch(9);
+    struct net_shape s = base(NET_LLAMA);
+    struct infer_team *team = NULL;
+    float all[24];
+
+    (void)state;
+    s.encoder = true;
+    s.pooling = NET_POOL_MEAN;
+    s.n_classes = 3;
+    assert_int_equal(infer_team_create(&team, 2, 0, NULL), 0);
+    struct net *net = make_net(&s, team);
+    const struct net_param *head = net_param_find(net, "cls.output.weight");
+
+    assert_non_null(head);
+    assert_true(head->dims[0] == 24 && head->dims[1] == 3);
+    assert_null(net_param_find(net, "output.weight"));
+    memcpy(all,
+           net_encode(net, &(struct net_texts){b.tokens, starts, 3}, false, 0) +
+               2 * 24,
+           sizeof(all));
+    for (int i = -1; i < 4; i++) {
+        if (i >= 0)
+            b.tokens[10 + i] = (b.tokens[10 + i] + 1) % V;
+        const float *v = net_encode(
+            net, &(struct net_texts){b.tokens + 10, one, 1}, false, 0);
+
+        for (int k = 0; k < 24; k++)
+            assert_true((fabsf(v[k] - all[k]) < 1e-5f) == (i < 0));
+        if (i >= 0)
+            b.tokens[10 + i] = (b.tokens[10 + i] + V - 1) % V;
+    }
+    net_free(net);
+    infer_team_free(team);
 }
 
 /* ---- what stays the same --------------------------------------------------
@@ -322,6 +405,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama),     cmocka_unit_test(test_gpt2),
         cmocka_unit_test(test_same_bits), cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_encoder),   cmocka_unit_test(test_encoder_alone),
         cmocka_unit_test(test_init),      cmocka_unit_test(test_bad_shapes),
     };
 

@@ -144,6 +144,27 @@ struct nn_layers {
                           NN_REAL *loss, NN_REAL *nll, size_t rows, size_t v,
                           NN_REAL smoothing, bool back, NN_REAL scale);
 
+    /* y [R][D] = x / length, length [R]; back: dx += */
+    void (*unit)(NN_REAL *y, NN_REAL *length, const NN_REAL *x, size_t rows,
+                 size_t d);
+    void (*unit_back)(NN_REAL *dx, const NN_REAL *dy, const NN_REAL *y,
+                      const NN_REAL *length, size_t rows, size_t d);
+    /* Losses of heads, summed and returned; with back, the input z (or s)
+     * becomes scale * its gradient.
+     * binary: sigmoid cross-entropy of z [R][C], targets 0..1; weights [C] of
+     * positive targets, or NULL
+     * squares: (z - target)^2 of n values
+     * pair_order: log(1 + sum exp((s_j - s_i) / temperature)) over all pairs
+     * whose scores say s_i > s_j (CoSENT: Su 2022, kexue.fm/archives/8847);
+     * ds [n] work space */
+    double (*binary)(NN_REAL *z, const NN_REAL *targets, const NN_REAL *weights,
+                     size_t rows, size_t c, bool back, NN_REAL scale);
+    double (*squares)(NN_REAL *z, const NN_REAL *targets, size_t n, bool back,
+                      NN_REAL scale);
+    double (*pair_order)(NN_REAL *s, const NN_REAL *scores, size_t n,
+                         NN_REAL temperature, bool back, NN_REAL scale,
+                         NN_REAL *ds);
+
     /* Optimizer steps over n values; see optim.h for the papers.
      * sgd: m = beta1 m + g, p -= lr m
      * adam: m, v means of g, g^2; p -= lr m / (sqrt(v) + eps)

@@ -9,6 +9,8 @@
 
 #include "trainer/nn/layers_loss.inc.h"
 
+#include "trainer/nn/layers_heads.inc.h"
+
 #include "trainer/nn/layers_optim.inc.h"
 
 static const struct nn_layers layers_table = {
@@ -38,6 +40,11 @@ static const struct nn_layers layers_table = {
     .attention_back = attention_back,
     .attention_scratch = attention_scratch,
     .cross_entropy = cross_entropy,
+    .unit = unit,
+    .unit_back = unit_back,
+    .binary = binary,
+    .squares = squares,
+    .pair_order = pair_order,
     .sgd = sgd,
     .adam = adam,
     .nesterov = nesterov,

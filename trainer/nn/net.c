@@ -45,7 +45,7 @@ static int check_sizes(const struct net_shape *s, struct infer_error *err)
         uint64_t v, max;
     } sizes[] = {{"vocabulary", s->n_vocab, MAX_VOCAB},
                  {"context", s->n_ctx, MAX_CTX},
-                 {"number of layers", s->n_layers, MAX_LAYERS},
+                 {"number of layers", s->n_layers + s->encoder, MAX_LAYERS},
                  {"number of heads", s->n_heads, MAX_LAYERS},
                  {"number of key/value heads", s->n_kv_heads, MAX_LAYERS},
                  {"width", s->d_model, MAX_WIDTH},
@@ -64,6 +64,15 @@ int net_shape_check(const struct net_shape *s, struct infer_error *err)
 
     if (status)
         return status;
+    if (s->encoder &&
+        (s->arch != NET_LLAMA || s->n_classes > MAX_VOCAB ||
+         (s->pooling != NET_POOL_MEAN && s->pooling != NET_POOL_FIRST)))
+        return infer_fail(err, INFER_EINVAL,
+                          "an encoder is built as llama, pools and has up to "
+                          "%d classes",
+                          MAX_VOCAB);
+    if (!s->encoder && s->n_classes)
+        return infer_fail(err, INFER_EINVAL, "a decoder has no classes");
     if (s->n_heads % s->n_kv_heads)
         return infer_fail(err, INFER_EINVAL,
                           "%u heads do not share %u key/value heads",
@@ -130,6 +139,21 @@ static void carve_layer(struct net *net, struct carver *c, struct net_layer *y)
     y->up_out = carve_f(c, rows, net_up_width(s));
 }
 
+static void carve_logits(struct net *net, struct carver *c)
+{
+    const struct net_shape *s = &net->shape;
+    const size_t rows = net->max_rows;
+
+    net->head_rows = LOGITS_FLOATS / s->n_vocab / MIN_HEAD_ROWS * MIN_HEAD_ROWS;
+    if (net->head_rows < MIN_HEAD_ROWS)
+        net->head_rows = MIN_HEAD_ROWS;
+    if (net->head_rows > rows)
+        net->head_rows = rows;
+    net->logits = carve_f(c, net->head_rows, s->n_vocab);
+    net->loss = carve_f(c, rows, 1);
+    net->nll = carve_f(c, rows, 1);
+}
+
 static void carve_shared(struct net *net, struct carver *c, int n_threads)
 {
     const struct net_shape *s = &net->shape;
@@ -144,14 +168,10 @@ static void carve_shared(struct net *net, struct carver *c, int n_threads)
     net->wide = carve_f(c, rows, nq > d ? nq : d);
     net->drop = s->dropout > 0 ? carve_f(c, rows, d) : NULL;
     net->act = carve_f(c, rows, s->d_ff);
-    net->head_rows = LOGITS_FLOATS / s->n_vocab / MIN_HEAD_ROWS * MIN_HEAD_ROWS;
-    if (net->head_rows < MIN_HEAD_ROWS)
-        net->head_rows = MIN_HEAD_ROWS;
-    if (net->head_rows > rows)
-        net->head_rows = rows;
-    net->logits = carve_f(c, net->head_rows, s->n_vocab);
-    net->loss = carve_f(c, rows, 1);
-    net->nll = carve_f(c, rows, 1);
+    if (s->encoder)
+        net->pooled = carve_f(c, net->max_batch, d);
+    else
+        carve_logits(net, c);
     net->cs = carve_f(c, net->max_tokens, s->d_head);
     net->scratch = carve(c, n, sizeof(*net->scratch));
     net->partial = carve(c, n, sizeof(*net->partial));
@@ -182,6 +202,7 @@ uint64_t net_bytes(const struct net_shape *shape, size_t max_batch,
     struct net net = {.shape = *shape,
                       .ops = nn_layers(),
                       .max_rows = max_batch * max_tokens,
+                      .max_batch = max_batch,
                       .max_tokens = max_tokens};
     struct carver c = {0};
 
@@ -236,6 +257,7 @@ int net_create(struct net **out, const struct net_shape *shape,
     net->ops = nn_layers();
     net->max_rows = max_batch * max_tokens;
     net->max_tokens = max_tokens;
+    net->max_batch = max_batch;
     status = net_build_table(net, err);
     if (!status)
         status = reserve(net, err);
@@ -318,12 +340,20 @@ size_t net_n_params(const struct net *net)
     return n;
 }
 
+const struct net_param *net_param_find(const struct net *net, const char *name)
+{
+    for (size_t i = 0; i < net->n_table; i++)
+        if (strcmp(net->table[i].name, name) == 0)
+            return &net->table[i];
+    return NULL;
+}
+
 /* A product costs 2 forward and 4 backward per weight; attention 2 products
  * forward, 5 backward, half of each masked. */
 double net_flops_per_token(const struct net *net, size_t n_tokens)
 {
     const struct net_shape *s = &net->shape;
-    double weights = (double)s->n_vocab * s->d_model;
+    double weights = s->encoder ? 0.0 : (double)s->n_vocab * s->d_model;
 
     for (size_t i = 0; i < net->n_table; i++)
         if (net->table[i].kind == NET_MATRIX)
@@ -418,6 +448,8 @@ static void run(struct net *net, const int32_t *tokens, const int32_t *targets,
     net->targets = targets;
     net->n_rows = n_seqs * n_tokens;
     net->n_tokens = n_tokens;
+    net->n_seqs = n_seqs;
+    net->starts = NULL;
     assert(n_tokens <= net->max_tokens && net->n_rows <= net->max_rows);
     infer_team_run(net->team, run_member, net);
 }
@@ -453,4 +485,43 @@ double net_eval(struct net *net, const int32_t *tokens, const int32_t *targets,
         *n_counted += targets[r] >= 0;
     }
     return sum;
+}
+
+/* ---- encoders -------------------------------------------------------------
+ */
+
+static void encode_member(struct infer_member *me, void *arg)
+{
+    net_forward(me, arg);
+    net_pool(me, arg);
+}
+
+float *net_encode(struct net *net, const struct net_texts *texts, bool train,
+                  uint64_t dropout_seed)
+{
+    net->tokens = texts->tokens;
+    net->starts = texts->starts;
+    net->n_seqs = texts->n;
+    net->n_rows = texts->starts[texts->n];
+    net->n_tokens = 1; /* lengths are in starts */
+    net->train = train;
+    net->dropout_seed = dropout_seed;
+    net->dropping = train && net->shape.dropout > 0;
+    assert(net->shape.encoder && net->n_rows <= net->max_rows &&
+           texts->n <= net->max_batch);
+    infer_team_run(net->team, encode_member, net);
+    return net->pooled;
+}
+
+static void encode_back_member(struct infer_member *me, void *arg)
+{
+    net_pool_back(me, arg);
+    net_backward(me, arg);
+}
+
+void net_encode_back(struct net *net, const float *dpooled)
+{
+    assert(net->train);
+    net->dpooled = dpooled;
+    infer_team_run(net->team, encode_back_member, net);
 }

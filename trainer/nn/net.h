@@ -1,5 +1,6 @@
 /*
- * net.h - a decoder that can be trained: parameters, forward and backward.
+ * net.h - a decoder or encoder that can be trained: parameters, forward and
+ * backward.
  *
  * The parameters are one flat array of floats and the gradients another, both
  * laid out by one table, so that optimizers, checkpoints and all-reduces see
@@ -13,6 +14,10 @@
  *   shared   4 (3 D + max(D, H K) + F) + 8; with dropout 4 D more
  * and the logits of a block of rows (at most 64 MiB or 64 rows).
  * A 384-wide, 6-layer SwiGLU net: 18.5 KB a layer, 121 KB a token in all.
+ *
+ * An encoder (shape.encoder) is the same layers seen from both sides, with a
+ * pooled vector in place of next tokens: net_encode(). What is made of the
+ * vector is the caller's; a head's parameters are among the net's.
  */
 #ifndef TRAINER_NN_NET_H
 #define TRAINER_NN_NET_H
@@ -24,10 +29,16 @@ enum net_arch {
     NET_GPT2   /* LayerNorm, learned positions, GELU, biases */
 };
 
+/* llama.cpp's numbers */
+enum net_pooling { NET_POOL_MEAN = 1, NET_POOL_FIRST = 2 };
+
 struct net_shape {
     enum net_arch arch;
-    bool relu2; /* relu^2 instead: no gate; the engine does not serve it */
-    bool tied;  /* the head is the embedding */
+    bool relu2;   /* relu^2 instead: no gate; the engine does not serve it */
+    bool tied;    /* the head is the embedding */
+    bool encoder; /* llama only; n_layers may be 0 */
+    enum net_pooling pooling;
+    uint32_t n_classes; /* rows of an encoder's head; 0: it has none */
     uint32_t n_vocab, n_ctx, n_layers;
     uint32_t n_heads, n_kv_heads; /* gpt2: equal */
     uint32_t d_model, d_head, d_ff;
@@ -114,5 +125,32 @@ double net_train(struct net *net, const int32_t *tokens, const int32_t *targets,
  * *n_counted targets were not -1. */
 double net_eval(struct net *net, const int32_t *tokens, const int32_t *targets,
                 size_t n_seqs, size_t n_tokens, size_t *n_counted);
+
+/* ---- encoders -------------------------------------------------------------
+ */
+
+/* Texts packed one behind another. */
+struct net_texts {
+    const int32_t *tokens;  /* [starts[n]] */
+    const uint32_t *starts; /* [n + 1], starts[0] = 0; no text longer than
+                               max_tokens, all together max_batch * max_tokens
+                               at most */
+    size_t n;               /* at most max_batch */
+};
+
+/*
+ * The pooled vectors [n][D] of n texts, in the net's memory until its next run.
+ * With train, dropout is drawn and what net_encode_back() needs is kept; the
+ * texts must then stay.
+ */
+float *net_encode(struct net *net, const struct net_texts *texts, bool train,
+                  uint64_t dropout_seed);
+
+/* Gradients += those of a loss whose derivative by the pooled vectors is
+ * dpooled [n][D]. Once for each net_encode(). */
+void net_encode_back(struct net *net, const float *dpooled);
+
+/* A parameter by name; NULL: none. */
+const struct net_param *net_param_find(const struct net *net, const char *name);
 
 #endif

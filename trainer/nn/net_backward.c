@@ -132,7 +132,7 @@ static void attention_back(struct infer_member *me, struct net *net, uint32_t i)
     const size_t d = s->d_model, nq = net_nq(s), n = net_nqkv(s);
     const float *dy = branch_gradient(me, net, net_site(i, false));
     const struct nn_attn a = net_attn(net, y);
-    const int64_t units = (int64_t)(net->n_rows / net->n_tokens * a.n_kv_heads);
+    const int64_t units = (int64_t)(net->n_seqs * a.n_kv_heads);
 
     input_back(me, net, net->wide, dy, y->out.w, d, nq);
     bias_back(me, net, y->out.bias, dy, d);

@@ -8,6 +8,8 @@
  */
 #include "trainer/nn/net_parts.h"
 
+#include <string.h>
+
 void net_linear_phase(struct infer_member *me, struct net *net, float *y,
                       const float *x, size_t w, size_t n, size_t k, bool add)
 {
@@ -81,7 +83,7 @@ static void attend(struct infer_member *me, struct net *net,
                    const struct net_layer *y)
 {
     const struct nn_attn a = net_attn(net, y);
-    const int64_t n = (int64_t)(net->n_rows / net->n_tokens * a.n_kv_heads);
+    const int64_t n = (int64_t)(net->n_seqs * a.n_kv_heads);
 
     for (int64_t u; (u = infer_team_take(me, n, 1)) >= 0;)
         net->ops->attention(&a, (size_t)u, net->scratch[me->id]);
@@ -132,7 +134,7 @@ void net_forward(struct infer_member *me, struct net *net)
 {
     const size_t d = net->shape.d_model;
     const float *pos = net->pos == NET_NONE ? NULL : net->params + net->pos;
-    float *x = net->layers[0].x;
+    float *x = net->shape.n_layers ? net->layers[0].x : net->x_out;
     const struct nn_dropout drop = net_dropout(net, NET_SITE_EMBED);
     size_t r0, r1;
 
@@ -204,5 +206,53 @@ void net_head(struct infer_member *me, struct net *net)
         const size_t left = net->n_rows - at;
 
         head_block(me, net, at, left < net->head_rows ? left : net->head_rows);
+    }
+}
+
+/* ---- encoders -------------------------------------------------------------
+ */
+
+/* The rows that a text's vector is the mean of. */
+static size_t pooled_rows(const struct net *net, size_t seq)
+{
+    const size_t n = net->starts[seq + 1] - net->starts[seq];
+
+    return net->shape.pooling == NET_POOL_FIRST && n > 1 ? 1 : n;
+}
+
+void net_pool(struct infer_member *me, struct net *net)
+{
+    const size_t d = net->shape.d_model;
+    size_t s0, s1;
+
+    infer_team_barrier(me);
+    infer_team_share(me, net->n_seqs, 1, &s0, &s1);
+    for (size_t s = s0; s < s1; s++) {
+        const size_t n = pooled_rows(net, s);
+        float *to = net->pooled + s * d;
+
+        memset(to, 0, d * sizeof(*to));
+        for (size_t r = 0; r < n; r++)
+            net->ops->blend(to, 1.0f, net->h + (net->starts[s] + r) * d,
+                            1.0f / (float)n, d);
+    }
+}
+
+/* This member's rows of net->wide, the gradient of the normed rows. */
+void net_pool_back(const struct infer_member *me, struct net *net)
+{
+    const size_t d = net->shape.d_model;
+    size_t r0, r1, s = 0;
+
+    net_rows(me, net, &r0, &r1);
+    memset(net->wide + r0 * d, 0, (r1 - r0) * d * sizeof(*net->wide));
+    for (size_t r = r0; r < r1; r++) {
+        while (net->starts[s + 1] <= r)
+            s++;
+        const size_t n = pooled_rows(net, s);
+
+        if (r - net->starts[s] < n)
+            net->ops->blend(net->wide + r * d, 0.0f, net->dpooled + s * d,
+                            1.0f / (float)n, d);
     }
 }

@@ -31,7 +31,7 @@ struct net {
     struct infer_team *team;
     struct train_gemm_ctx *gemm;
     const struct nn_layers *ops;
-    size_t max_rows, max_tokens;
+    size_t max_rows, max_tokens, max_batch;
 
     size_t n_values, n_table;
     struct net_param *table; /* [n_table] */
@@ -48,8 +48,9 @@ struct net {
     float *wide;       /* [R][max(D, H K)] gradient on its way */
     float *drop;       /* [R][D] dropped rows; NULL without dropout */
     float *act;        /* [R][F] */
-    float *logits;     /* [head_rows][V] */
+    float *logits;     /* [head_rows][V]; decoders only, as the next */
     float *loss, *nll; /* [R] */
+    float *pooled;     /* [B][D]; encoders only */
     float *cs;         /* [max_tokens][K/2][2] */
     float **scratch;   /* [threads] -> attention, one head */
     float **partial;   /* [threads] -> [2 L + 1][2][D] gradients of norms */
@@ -57,7 +58,9 @@ struct net {
 
     /* the run in progress */
     const int32_t *tokens, *targets;
-    size_t n_rows, n_tokens;
+    const uint32_t *starts; /* [n_seqs + 1] of an encoder's texts, else NULL */
+    const float *dpooled;   /* [n_seqs][D] in its backward pass */
+    size_t n_rows, n_tokens, n_seqs;
     bool train;
     float grad_scale, smoothing;
     uint64_t dropout_seed; /* used when dropping */
@@ -106,6 +109,8 @@ void net_linear_phase(struct infer_member *me, struct net *net, float *y,
 /* Whole passes, run by every member. */
 void net_forward(struct infer_member *me, struct net *net);
 void net_head(struct infer_member *me, struct net *net);
+void net_pool(struct infer_member *me, struct net *net);
+void net_pool_back(const struct infer_member *me, struct net *net);
 void net_backward(struct infer_member *me, struct net *net);
 
 /* Sites of dropout: the embedding, and two in each layer. */
@@ -132,7 +137,9 @@ static inline struct nn_attn net_attn(const struct net *net,
                             .lse = y->lse,
                             .dout = net->wide,
                             .cs = net->shape.arch == NET_LLAMA ? net->cs : NULL,
+                            .both = net->shape.encoder,
                             .n_tokens = net->n_tokens,
+                            .starts = net->starts,
                             .n_heads = net->shape.n_heads,
                             .n_kv_heads = net->shape.n_kv_heads,
                             .d_head = net->shape.d_head};

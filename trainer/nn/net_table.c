@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ALIGN_VALUES = 16, MAX_PER_LAYER = 12, MAX_OUTSIDE = 5 };
+enum { ALIGN_VALUES = 16, MAX_PER_LAYER = 12, MAX_OUTSIDE = 7 };
 
 struct builder {
     struct net *net;
@@ -122,7 +122,7 @@ int net_build_table(struct net *net, struct infer_error *err)
     const struct net_shape *s = &net->shape;
     struct builder b = {.net = net};
 
-    net->layers = calloc(s->n_layers, sizeof(*net->layers));
+    net->layers = calloc((size_t)s->n_layers + 1, sizeof(*net->layers));
     net->table = calloc((size_t)s->n_layers * MAX_PER_LAYER + MAX_OUTSIDE,
                         sizeof(*net->table));
     if (!net->layers || !net->table)
@@ -143,10 +143,16 @@ int net_build_table(struct net *net, struct infer_error *err)
     if (s->arch == NET_GPT2)
         net->norm_b = add(&b, NET_VECTOR, s->d_model, 1, "output_norm.bias");
     align(&b);
-    if (!s->tied)
+    if (!s->tied && !s->encoder)
         net->head =
             add(&b, NET_EMBEDDING, s->d_model, s->n_vocab, "output.weight");
     align(&b);
+    if (s->n_classes) {
+        add(&b, NET_EMBEDDING, s->d_model, s->n_classes, "cls.output.weight");
+        align(&b);
+        add(&b, NET_VECTOR, s->n_classes, 1, "cls.output.bias");
+        align(&b);
+    }
     net->n_values = b.next;
     return INFER_OK;
 }
