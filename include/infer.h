@@ -159,6 +159,26 @@ int infer_tokenize(const struct infer_model *m, const char *text, size_t len,
                    struct infer_tokens *out, struct infer_error *err);
 void infer_tokens_release(struct infer_tokens *tokens);
 
+/* A stretch of a prompt made of several. */
+struct infer_part {
+    const char *text; /* [len], UTF-8 */
+    size_t len;
+    bool trusted; /* the text of a control token stands for that token */
+};
+
+/*
+ * Token ids of parts that follow one another: those of the whole text, except
+ * that nothing in an untrusted part, nor across a border of it, becomes a
+ * control token, one that ends an answer, or one written like <this> or [this].
+ * So a chat template can hold what a stranger wrote.
+ *
+ *   bos  begin with BOS even if the file does not ask for it
+ * Errors  ENOMEM, ETOOLONG (over 64 MiB)
+ */
+int infer_tokenize_parts(const struct infer_model *m,
+                         const struct infer_part *parts, size_t n, bool bos,
+                         struct infer_tokens *out, struct infer_error *err);
+
 /*
  * Text of ids, as one whole: the reference's detokenize with special tokens
  * removed (or shown). *text is malloc'd, NUL-terminated, may hold bytes that
@@ -320,6 +340,8 @@ struct infer_request {     /* copied by submit, but for user and cancel */
     struct infer_sampling sampling;
     int32_t logprobs; /* -1: none; else number of alternatives, at most 20 */
     bool echo;        /* prompt text (and logprobs) come first */
+    bool text_start;  /* the output is a text of its own: a space that a
+                         SentencePiece word brings to its beginning goes */
     bool ignore_eos;
     const char *const *stop; /* [n_stop] stop strings, not empty */
     size_t n_stop;

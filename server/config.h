@@ -16,7 +16,7 @@ struct strings {
 struct engine_config {
     int64_t ctx, max_running, max_waiting, max_waiting_tokens;
     int64_t step_tokens, kv_tokens, kv_type, prefix_cache;
-    int64_t default_max_tokens, max_tokens;
+    int64_t default_max_tokens, max_tokens, chat_template;
 };
 
 struct model_config {

@@ -20,15 +20,19 @@
 #include <string.h>
 #include <time.h>
 
-struct generation *generation_create(struct request *r, const struct job *job,
-                                     bool openai)
+struct generation *generation_create(struct request *r, const struct job *job)
 {
+    static const char *const prefix[] = {
+        [SHAPE_NATIVE] = "gen",
+        [SHAPE_COMPLETION] = "cmpl",
+        [SHAPE_CHAT] = "chatcmpl",
+    };
     struct generation *g = calloc(1, sizeof(*g));
     char id[17];
 
     if (!g)
         return NULL;
-    g->openai = openai;
+    g->shape = job->gen.shape;
     g->stream = job->gen.stream;
     g->include_usage = job->gen.include_usage;
     g->return_token_ids = job->gen.return_token_ids;
@@ -39,7 +43,7 @@ struct generation *generation_create(struct request *r, const struct job *job,
     g->arrived_ns = job->arrived_ns;
     g->created = (int64_t)time(NULL);
     server_new_id(r->srv, id);
-    snprintf(g->id, sizeof(g->id), "%s-%s", openai ? "cmpl" : "gen", id);
+    snprintf(g->id, sizeof(g->id), "%s-%s", prefix[g->shape], id);
     g->held = calloc(g->n_choices, sizeof(struct chunk *));
     g->begun = calloc(g->n_choices, sizeof(*g->begun));
     if (!g->held || !g->begun) {

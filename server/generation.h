@@ -1,14 +1,16 @@
 /*
  * generation.h - the loop's side of a generate job: from chunks to a reply, or
- * to a stream of events, in the native or in OpenAI's shape.
+ * to a stream of events, in the native or in OpenAI's shapes.
  */
 #ifndef SERVER_GENERATION_H
 #define SERVER_GENERATION_H
 
+#include "server/jsonout.h"
 #include "server/server.h"
 
 struct generation {
-    bool openai, stream, include_usage, return_token_ids;
+    enum api_shape shape;
+    bool stream, include_usage, return_token_ids;
     int32_t logprobs;
     char id[32];
     int64_t created;
@@ -24,8 +26,7 @@ struct generation {
 };
 
 /* For a job that is about to be handed over. NULL: out of memory. */
-struct generation *generation_create(struct request *r, const struct job *job,
-                                     bool openai);
+struct generation *generation_create(struct request *r, const struct job *job);
 void generation_free(struct generation *g);
 
 /* Take over a delta of r's job. */
@@ -42,6 +43,13 @@ void generation_abort(struct request *r, unsigned status, const char *message);
 /* Keep a silent stream open. */
 void generation_ping(struct request *r, uint64_t now_ms);
 
+/* generation_chat.c: the parts of a choice that only chat has. */
+void generation_write_message(struct json *j, const struct chunk *c);
+void generation_write_chat_delta(struct json *j, const struct chunk *c,
+                                 bool first);
+void generation_write_chat_logprobs(struct json *j, const struct generation *g,
+                                    const struct chunk *c);
+
 /* generation_json.c: what the replies and events are made of. */
 void generation_write_reply(struct buf *out, const struct generation *g,
                             const struct job *job);
@@ -50,5 +58,9 @@ void generation_write_delta(struct buf *out, const struct generation *g,
                             bool first);
 void generation_write_usage(struct buf *out, const struct generation *g);
 const char *generation_finish_name(enum infer_finish f);
+const struct chunk_token *generation_tokens(const struct chunk *c, size_t *n);
+/* A token's text as a string; bytes that are no UTF-8 as bytes:\xe2. */
+void generation_write_token(struct json *j, const struct infer_model *m,
+                            int32_t id);
 
 #endif

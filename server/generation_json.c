@@ -1,7 +1,7 @@
 /*
  * generation_json.c - replies and events of the generating routes, as JSON.
  *
- * Both shapes share nearly everything: OpenAI's has `logprobs: null` where the
+ * The shapes share nearly everything: OpenAI's have `logprobs: null` where the
  * native one leaves it out, and no timings.
  */
 #include "server/generation.h"
@@ -31,12 +31,15 @@ const char *generation_finish_name(enum infer_finish f)
 
 static void write_head(struct json *j, const struct generation *g, bool delta)
 {
+    static const char *const objects[][2] = {
+        [SHAPE_NATIVE] = {"generation", "generation.chunk"},
+        [SHAPE_COMPLETION] = {"text_completion", "text_completion"},
+        [SHAPE_CHAT] = {"chat.completion", "chat.completion.chunk"},
+    };
+
     json_open(j, '{');
     json_key_str(j, "id", g->id);
-    json_key_str(j, "object",
-                 g->openai ? "text_completion"
-                 : delta   ? "generation.chunk"
-                           : "generation");
+    json_key_str(j, "object", objects[g->shape][delta]);
     json_key(j, "created");
     json_int(j, g->created);
     json_key_str(j, "model", g->worker->config->name);
@@ -74,7 +77,8 @@ static void token_text(struct buf *out, const struct infer_model *m, int32_t id)
         buf_printf(out, "\\x%02x", (unsigned char)bytes[i]);
 }
 
-static void write_token(struct json *j, const struct infer_model *m, int32_t id)
+void generation_write_token(struct json *j, const struct infer_model *m,
+                            int32_t id)
 {
     struct buf text = {0};
 
@@ -113,7 +117,7 @@ static void write_top(struct json *j, const struct infer_model *m,
     for (uint32_t i = 0; i < n; i++) {
         if (text_is_earlier(m, top, i))
             continue;
-        write_token(j, m, top[i].id);
+        generation_write_token(j, m, top[i].id);
         buf_char(j->out, ':');
         j->comma = false;
         json_float(j, top[i].logprob);
@@ -121,7 +125,7 @@ static void write_top(struct json *j, const struct infer_model *m,
     json_close(j, '}');
 }
 
-static const struct chunk_token *chunk_tokens(const struct chunk *c, size_t *n)
+const struct chunk_token *generation_tokens(const struct chunk *c, size_t *n)
 {
     *n = c->tokens.len / sizeof(struct chunk_token);
     return (const void *)c->tokens.data;
@@ -133,13 +137,13 @@ static void write_logprobs(struct json *j, const struct generation *g,
     const struct infer_model *m = g->worker->model;
     const struct infer_logprob *tops = (const void *)c->tops.data;
     size_t n;
-    const struct chunk_token *t = chunk_tokens(c, &n);
+    const struct chunk_token *t = generation_tokens(c, &n);
 
     json_open(j, '{');
     json_key(j, "tokens");
     json_open(j, '[');
     for (size_t i = 0; i < n; i++)
-        write_token(j, m, t[i].id);
+        generation_write_token(j, m, t[i].id);
     json_close(j, ']');
     json_key(j, "token_logprobs");
     json_open(j, '[');
@@ -177,7 +181,7 @@ static void write_token_ids(struct json *j, const struct generation *g,
 {
     const struct prompt *p = &job->gen.prompts[c->choice / g->n];
     size_t n;
-    const struct chunk_token *t = chunk_tokens(c, &n);
+    const struct chunk_token *t = generation_tokens(c, &n);
 
     if (first) {
         json_key(j, "prompt_token_ids");
@@ -195,14 +199,21 @@ static void write_token_ids(struct json *j, const struct generation *g,
 
 static void write_choice(struct json *j, const struct generation *g,
                          const struct job *job, const struct chunk *c,
-                         bool first)
+                         bool first, bool delta)
 {
     const char *finish = generation_finish_name(c->finish);
+    const bool chat = g->shape == SHAPE_CHAT;
 
     json_open(j, '{');
     json_key_uint(j, "index", c->choice);
-    json_key(j, "text");
-    json_text(j, c->text.data, c->text.len);
+    if (chat && delta) {
+        generation_write_chat_delta(j, c, first);
+    } else if (chat) {
+        generation_write_message(j, c);
+    } else {
+        json_key(j, "text");
+        json_text(j, c->text.data, c->text.len);
+    }
     json_key(j, "finish_reason");
     if (finish)
         json_str(j, finish);
@@ -210,8 +221,11 @@ static void write_choice(struct json *j, const struct generation *g,
         json_null(j);
     if (g->logprobs >= 0) {
         json_key(j, "logprobs");
-        write_logprobs(j, g, c);
-    } else if (g->openai) {
+        if (chat)
+            generation_write_chat_logprobs(j, g, c);
+        else
+            write_logprobs(j, g, c);
+    } else if (g->shape != SHAPE_NATIVE) {
         json_key(j, "logprobs");
         json_null(j);
     }
@@ -267,10 +281,10 @@ void generation_write_reply(struct buf *out, const struct generation *g,
     json_key(&j, "choices");
     json_open(&j, '[');
     for (uint32_t i = 0; i < g->n_choices; i++)
-        write_choice(&j, g, job, g->held[i], true);
+        write_choice(&j, g, job, g->held[i], true, false);
     json_close(&j, ']');
     write_counts(&j, g);
-    if (!g->openai)
+    if (g->shape == SHAPE_NATIVE)
         write_timings(&j, g);
     json_close(&j, '}');
 }
@@ -284,7 +298,7 @@ void generation_write_delta(struct buf *out, const struct generation *g,
     write_head(&j, g, true);
     json_key(&j, "choices");
     json_open(&j, '[');
-    write_choice(&j, g, job, c, first);
+    write_choice(&j, g, job, c, first, true);
     json_close(&j, ']');
     if (g->include_usage) {
         json_key(&j, "usage");
@@ -302,7 +316,7 @@ void generation_write_usage(struct buf *out, const struct generation *g)
     json_open(&j, '[');
     json_close(&j, ']');
     write_counts(&j, g);
-    if (!g->openai)
+    if (g->shape == SHAPE_NATIVE)
         write_timings(&j, g);
     json_close(&j, '}');
 }

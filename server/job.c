@@ -58,6 +58,7 @@ struct job *job_create(enum job_kind kind, struct worker *w)
 static void prompt_release(struct prompt *p)
 {
     free(p->text);
+    chat_prompt_release(&p->chat);
     infer_tokens_release(&p->tokens);
 }
 

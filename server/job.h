@@ -11,6 +11,7 @@
 
 #include "infer.h"
 #include "server/buf.h"
+#include "server/chat.h"
 
 #include <stdatomic.h>
 
@@ -19,13 +20,19 @@ struct worker;
 struct key;
 struct job;
 
+/* Whose fields a request has, and whose its reply gets. */
+enum api_shape { SHAPE_NATIVE, SHAPE_COMPLETION, SHAPE_CHAT };
+
 enum job_kind { JOB_GENERATE, JOB_TOKENIZE, JOB_DETOKENIZE };
 
 /* One prompt of a request: a text until the worker tokenizes it. */
 struct prompt {
     struct job *job;
-    char *text; /* [len], owned; NULL: ids were given */
+    char *text; /* [len], owned; NULL: ids or messages were given */
     size_t len;
+    struct chat_prompt chat; /* of rendered messages */
+    bool is_chat;
+    bool chat_bos;              /* the template writes BOS */
     struct infer_tokens tokens; /* owned */
     /* written by the worker, read by the loop after a chunk says so */
     uint32_t index;
@@ -36,6 +43,7 @@ struct prompt {
 
 /* What a client asks of the engine, validated. */
 struct generate {
+    enum api_shape shape;
     struct prompt *prompts; /* [n_prompts] */
     size_t n_prompts;
     struct infer_sampling sampling; /* its bias is owned */

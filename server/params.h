@@ -37,8 +37,15 @@ bool params_ids(const cJSON *list, const char *name, size_t max,
 struct worker *params_model(struct server *s, const cJSON *root,
                             struct problem *p);
 
-/* Everything of /v1/generate, or (openai) of /v1/completions, into job->gen. */
-bool params_generate(const struct config *c, const cJSON *root, bool openai,
-                     struct job *job, struct problem *p);
+/* Everything of the route that job->gen.shape stands for, into job->gen. */
+bool params_generate(const struct config *c, const cJSON *root, struct job *job,
+                     struct problem *p);
+
+/* params_chat.c: what chat has in place of prompt and logprobs. */
+bool params_chat(const cJSON *root, struct job *job, struct problem *p);
+bool params_chat_logprobs(const cJSON *root, int64_t *logprobs,
+                          struct problem *p);
+bool params_max_completion_tokens(const cJSON *root, int64_t *tokens,
+                                  struct problem *p);
 
 #endif

@@ -1,10 +1,11 @@
 /*
- * params_generate.c - the fields of /v1/generate and /v1/completions.
+ * params_generate.c - the fields of the generating routes.
  *
- * Both routes take the same fields; what differs is the default of max_tokens
- * and that OpenAI's route takes batches of token ids. Fields nobody here knows
- * are ignored, but those that would change the answer are refused by name: an
- * answer that silently is not what was asked for is worse than none.
+ * They take the same fields (chat: messages for a prompt, see params_chat.c);
+ * what differs is the default of max_tokens and that OpenAI's route takes
+ * batches of token ids. Fields nobody here knows are ignored, but those that
+ * would change the answer are refused by name: an answer that silently is not
+ * what was asked for is worse than none.
  */
 #include "server/params.h"
 
@@ -168,20 +169,27 @@ static bool add_stop(struct generate *g, const cJSON *v, struct problem *p)
     return true;
 }
 
-static bool take_stop(const cJSON *root, size_t max, struct generate *g,
-                      struct problem *p)
+/* turn_stop: ends every answer, whatever the request says; or NULL */
+static bool take_stop(const cJSON *root, size_t max, const char *turn_stop,
+                      struct generate *g, struct problem *p)
 {
     const cJSON *v = params_field(root, "stop"), *item;
     const size_t n = cJSON_IsArray(v) ? (size_t)cJSON_GetArraySize(v) : 1;
 
-    if (!v || (cJSON_IsString(v) && !*v->valuestring))
-        return true;
     if (n > max)
         return problem(p, 400, "stop", "stop must have at most %zu strings",
                        max);
     g->stop = calloc(n + 1, sizeof(*g->stop));
     if (!g->stop)
         return problem(p, 503, NULL, "out of memory");
+    if (turn_stop) {
+        g->stop[0] = strdup(turn_stop);
+        if (!g->stop[0])
+            return problem(p, 503, NULL, "out of memory");
+        g->n_stop = 1;
+    }
+    if (!v || (cJSON_IsString(v) && !*v->valuestring))
+        return true;
     if (!cJSON_IsArray(v))
         return add_stop(g, v, p);
     cJSON_ArrayForEach (item, v) {
@@ -242,9 +250,9 @@ static bool one_prompt(struct prompt *t, const cJSON *v, uint32_t n_vocab,
 }
 
 static bool take_prompts(const struct config *c, const cJSON *root,
-                         uint32_t n_vocab, bool openai, struct job *job,
-                         struct problem *p)
+                         uint32_t n_vocab, struct job *job, struct problem *p)
 {
+    const bool openai = job->gen.shape == SHAPE_COMPLETION;
     const cJSON *v = params_field(root, "prompt"), *item;
     const bool ids = cJSON_IsArray(v) && cJSON_IsNumber(v->child);
     const bool list = cJSON_IsArray(v) && !ids;
@@ -360,23 +368,27 @@ static bool check_user(const cJSON *root, struct problem *p)
 
 /* n, best_of, max_tokens, logprobs, priority, deadline_ms */
 static bool take_numbers(const struct config *c, const struct worker *w,
-                         const cJSON *root, bool openai, struct generate *g,
+                         const cJSON *root, struct generate *g,
                          struct problem *p)
 {
+    const bool chat = g->shape == SHAPE_CHAT;
     const struct engine_config *e = &w->config->engine;
     const int64_t cap = e->max_tokens && e->max_tokens < w->n_ctx
                             ? e->max_tokens
                             : (int64_t)w->n_ctx;
     const int64_t max_n = c->max_n < MAX_N ? c->max_n : MAX_N;
-    int64_t tokens = openai ? OPENAI_MAX_TOKENS : e->default_max_tokens;
+    int64_t tokens = g->shape == SHAPE_COMPLETION ? OPENAI_MAX_TOKENS
+                                                  : e->default_max_tokens;
     int64_t n = 1, logprobs = -1, priority = 0, deadline = 0, best;
 
     if (!params_int(root, "n", 1, max_n, &n, p))
         return false;
     best = n;
     if (!params_int(root, "best_of", 1, MAX_N, &best, p) ||
-        !params_int(root, "max_tokens", 0, INT64_MAX, &tokens, p) ||
-        !params_int(root, "logprobs", 0, MAX_LOGPROBS, &logprobs, p) ||
+        !params_int(root, "max_tokens", chat, INT64_MAX, &tokens, p) ||
+        (chat && !params_max_completion_tokens(root, &tokens, p)) ||
+        !(chat ? params_chat_logprobs(root, &logprobs, p)
+               : params_int(root, "logprobs", 0, MAX_LOGPROBS, &logprobs, p)) ||
         !params_int(root, "priority", -100, 100, &priority, p) ||
         !params_int(root, "deadline_ms", 1, 86400000, &deadline, p))
         return false;
@@ -391,18 +403,21 @@ static bool take_numbers(const struct config *c, const struct worker *w,
     return true;
 }
 
-bool params_generate(const struct config *c, const cJSON *root, bool openai,
-                     struct job *job, struct problem *p)
+bool params_generate(const struct config *c, const cJSON *root, struct job *job,
+                     struct problem *p)
 {
     const struct worker *w = job->worker;
     const uint32_t n_vocab = w->info->n_vocab;
     struct generate *g = &job->gen;
+    const char *turn_stop =
+        g->shape == SHAPE_CHAT ? chat_turn_stop(&w->chat) : NULL;
 
     return refuse_unsupported(root, p) &&
-           take_prompts(c, root, n_vocab, openai, job, p) &&
-           take_numbers(c, w, root, openai, g, p) &&
+           (g->shape == SHAPE_CHAT ? params_chat(root, job, p)
+                                   : take_prompts(c, root, n_vocab, job, p)) &&
+           take_numbers(c, w, root, g, p) &&
            take_sampling(root, n_vocab, &g->sampling, p) &&
-           take_stop(root, (size_t)c->max_stop, g, p) &&
+           take_stop(root, (size_t)c->max_stop, turn_stop, g, p) &&
            take_stop_ids(root, n_vocab, g, p) &&
            params_bool(root, "echo", &g->echo, p) &&
            params_bool(root, "ignore_eos", &g->ignore_eos, p) &&

@@ -1,6 +1,6 @@
 /*
- * route_generate.c - POST /v1/generate, and POST /v1/completions, which is the
- * same work in OpenAI's shape.
+ * route_generate.c - POST /v1/generate, and POST /v1/completions and
+ * /v1/chat/completions, which are the same work in OpenAI's shapes.
  */
 #include "server/generation.h"
 #include "server/reply.h"
@@ -23,7 +23,7 @@ static void finish_job(const struct request *r, struct job *job)
         job->deadline_ns = asked_ns;
 }
 
-static void run(struct request *r, bool openai)
+static void run(struct request *r, enum api_shape shape)
 {
     struct problem p = {0};
     cJSON *root = NULL;
@@ -31,12 +31,13 @@ static void run(struct request *r, bool openai)
 
     if (!route_begin(r, JOB_GENERATE, &root, &job))
         goto out;
-    if (!params_generate(r->srv->config, root, openai, job, &p)) {
+    job->gen.shape = shape;
+    if (!params_generate(r->srv->config, root, job, &p)) {
         route_refuse(r, &p);
         goto out;
     }
     finish_job(r, job);
-    r->generation = generation_create(r, job, openai);
+    r->generation = generation_create(r, job);
     if (!r->generation) {
         reply_retry(r, 503, NULL, 1, "out of memory");
         goto out;
@@ -50,10 +51,15 @@ out:
 
 void route_generate(struct request *r)
 {
-    run(r, false);
+    run(r, SHAPE_NATIVE);
 }
 
 void route_completions(struct request *r)
 {
-    run(r, true);
+    run(r, SHAPE_COMPLETION);
+}
+
+void route_chat(struct request *r)
+{
+    run(r, SHAPE_CHAT);
 }

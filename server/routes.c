@@ -7,6 +7,7 @@
 const struct route routes[N_ROUTES] = {
     [ROUTE_GENERATE] = {"/v1/generate", true, false, route_generate},
     [ROUTE_COMPLETIONS] = {"/v1/completions", true, false, route_completions},
+    [ROUTE_CHAT] = {"/v1/chat/completions", true, false, route_chat},
     [ROUTE_MODELS] = {"/v1/models", false, false, route_models},
     [ROUTE_MODEL] = {"/v1/models/", false, false, route_model},
     [ROUTE_TOKENIZE] = {"/v1/tokenize", true, false, route_tokenize},

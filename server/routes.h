@@ -7,6 +7,7 @@
 
 void route_generate(struct request *r);
 void route_completions(struct request *r);
+void route_chat(struct request *r);
 void route_models(struct request *r);
 void route_model(struct request *r);
 void route_tokenize(struct request *r);

@@ -23,6 +23,7 @@ struct generation;
 enum route_id {
     ROUTE_GENERATE,
     ROUTE_COMPLETIONS,
+    ROUTE_CHAT,
     ROUTE_MODELS,
     ROUTE_MODEL,
     ROUTE_TOKENIZE,

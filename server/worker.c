@@ -188,15 +188,31 @@ static void on_event(void *user, const struct infer_event *e)
 
 /* ---- what comes in ------------------------------------------------------- */
 
+static int tokenize_chat(struct worker *w, struct prompt *p,
+                         struct infer_error *err)
+{
+    size_t n;
+    const struct infer_part *parts = chat_parts(&p->chat, &n);
+    const int rc =
+        infer_tokenize_parts(w->model, parts, n, p->chat_bos, &p->tokens, err);
+
+    chat_prompt_release(&p->chat);
+    return rc;
+}
+
 static int tokenize_prompt(struct worker *w, struct prompt *p,
                            struct infer_error *err)
 {
     int64_t more;
     int rc;
 
-    if (!p->text)
+    if (p->is_chat)
+        rc = tokenize_chat(w, p, err);
+    else if (p->text)
+        rc = infer_tokenize(w->model, p->text, p->len, true, true, &p->tokens,
+                            err);
+    else
         return 0;
-    rc = infer_tokenize(w->model, p->text, p->len, true, true, &p->tokens, err);
     if (rc)
         return rc;
     free(p->text);
@@ -225,6 +241,7 @@ static int submit_prompt(struct worker *w, struct prompt *p,
         .sampling = g->sampling,
         .logprobs = g->logprobs,
         .echo = g->echo,
+        .text_start = g->shape == SHAPE_CHAT,
         .ignore_eos = g->ignore_eos,
         .stop = (const char *const *)g->stop,
         .n_stop = g->n_stop,
@@ -252,6 +269,11 @@ static bool generate_prepare(struct job *job)
     return job->pending && job->last_ns && job->n_seen && job->n_given;
 }
 
+static const char *prompt_name(const struct generate *g)
+{
+    return g->shape == SHAPE_CHAT ? "messages" : "prompt";
+}
+
 /*
  * All prompts are tokenized before the first is submitted, so a bad one stops
  * the request before it has begun. Should a later submit fail all the same,
@@ -276,7 +298,8 @@ static void start_generate(struct worker *w, struct job *job)
     }
     if (rc)
         job_fail(job, rc, err.text,
-                 rc == INFER_EINVAL || rc == INFER_ETOOLONG ? "prompt" : NULL);
+                 rc == INFER_EINVAL || rc == INFER_ETOOLONG ? prompt_name(g)
+                                                            : NULL);
     if (job->n_submitted == 0)
         job_done(w, job, NULL);
 }
@@ -427,6 +450,9 @@ static bool announce(struct worker *w)
     if (rc == 0) {
         w->n_ctx = infer_engine_n_ctx(w->engine);
         w->info = infer_model_info(w->model);
+        chat_recognise(&w->chat,
+                       (enum chat_family)w->config->engine.chat_template,
+                       w->info->chat_template);
         publish(w);
     }
     if (c) {

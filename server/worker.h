@@ -43,6 +43,7 @@ struct worker {
     bool ready;
     const struct infer_model_info *info; /* from CHUNK_LOADED on */
     struct infer_model *model;
+    struct chat_template chat;
     uint32_t n_ctx;
     uint64_t engine_bytes;
     int64_t created;      /* Unix seconds */

@@ -19,7 +19,7 @@ void infer_emit_init(const struct infer_engine *e, struct infer_choice *c,
     infer_decoder_init(&c->decoder, e->m->tokenizer);
     /* Without the prompt this is the middle of a text: a space that begins the
      * first word belongs to it. */
-    c->decoder.started = !c->job->req.echo;
+    c->decoder.started = !c->job->req.echo && !c->job->req.text_start;
 }
 
 /* ---- events ------------------------------------------------------------- */

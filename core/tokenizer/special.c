@@ -19,13 +19,32 @@ struct fragments {
     size_t n, cap;
 };
 
-static bool wanted(const struct infer_vocab *v, uint32_t id, bool user_only)
+/* Which tokens a stretch of text is searched for. */
+enum search {
+    SEARCH_ALL,     /* control tokens too */
+    SEARCH_USER,    /* those that stand for themselves in any text */
+    SEARCH_HARMLESS /* of these, the ones that no chat template could use */
+};
+
+/* <|im_end|>, [INST], or whatever ends an answer: some files list such tokens
+ * as plain words, and what a stranger wrote must not become one. */
+static bool steers(const struct infer_vocab *v, uint32_t id)
+{
+    const struct infer_gguf_str *t = &v->texts.data[id];
+
+    return v->eog[id] ||
+           (t->len > 2 && ((t->data[0] == '<' && t->data[t->len - 1] == '>') ||
+                           (t->data[0] == '[' && t->data[t->len - 1] == ']')));
+}
+
+static bool wanted(const struct infer_vocab *v, uint32_t id, enum search what)
 {
     const uint8_t type = v->types[id];
 
-    return type == INFER_TOKEN_USER ||
-           (!user_only &&
-            (type == INFER_TOKEN_CONTROL || type == INFER_TOKEN_UNKNOWN));
+    if (type == INFER_TOKEN_USER)
+        return what != SEARCH_HARMLESS || !steers(v, id);
+    return what == SEARCH_ALL &&
+           (type == INFER_TOKEN_CONTROL || type == INFER_TOKEN_UNKNOWN);
 }
 
 static int longer_first(const void *a, const void *b)
@@ -45,6 +64,7 @@ static void add_first(struct infer_special_class *c, unsigned char byte)
 int infer_specials_init(struct infer_specials *s, const struct infer_vocab *v,
                         bool user_only)
 {
+    const enum search what = user_only ? SEARCH_USER : SEARCH_ALL;
     /* class of each length, + 1 */
     uint32_t *of_len = calloc(INFER_VOCAB_MAX_PIECE + 1, sizeof(*of_len));
     int status = INFER_ENOMEM;
@@ -53,7 +73,7 @@ int infer_specials_init(struct infer_specials *s, const struct infer_vocab *v,
     if (!of_len)
         goto out;
     for (uint32_t id = 0; id < v->n; id++)
-        if (wanted(v, id, user_only) && !of_len[v->texts.data[id].len])
+        if (wanted(v, id, what) && !of_len[v->texts.data[id].len])
             of_len[v->texts.data[id].len] = (uint32_t)++s->n;
     s->classes = calloc(s->n ? s->n : 1, sizeof(*s->classes));
     if (!s->classes)
@@ -62,7 +82,7 @@ int infer_specials_init(struct infer_specials *s, const struct infer_vocab *v,
         const struct infer_gguf_str *text = &v->texts.data[id];
         struct infer_special_class *c;
 
-        if (!wanted(v, id, user_only))
+        if (!wanted(v, id, what))
             continue;
         c = &s->classes[of_len[text->len] - 1];
         if (c->len == 0)
@@ -118,7 +138,7 @@ static const char *candidate(const struct infer_special_class *c, const char *s,
 /* Cut one stretch of text at the tokens of one class. */
 static int split_one(const struct infer_vocab *v,
                      const struct infer_special_class *c, const char *text,
-                     struct infer_fragment in, bool user_only,
+                     struct infer_fragment in, enum search what,
                      struct fragments *out)
 {
     const char *end = text + in.start + in.len;
@@ -128,7 +148,7 @@ static int split_one(const struct infer_vocab *v,
     while (status == 0 && (s = candidate(c, s, end)) != NULL) {
         const int32_t id = infer_strs_find(&v->texts, s, c->len);
 
-        if (id < 0 || !wanted(v, (uint32_t)id, user_only)) {
+        if (id < 0 || !wanted(v, (uint32_t)id, what)) {
             s++;
             continue;
         }
@@ -143,14 +163,15 @@ static int split_one(const struct infer_vocab *v,
     return status;
 }
 
-int infer_special_split(const struct infer_vocab *v, const char *text,
-                        size_t len, bool parse_special,
-                        struct infer_fragment **frags, size_t *n,
-                        struct infer_error *err)
+/* Cut text[start .. start + len) at all tokens searched for. */
+static int split_stretch(const struct infer_vocab *v, const char *text,
+                         size_t start, size_t len, enum search what,
+                         struct fragments *out)
 {
-    const struct infer_specials *s = parse_special ? &v->specials : &v->user;
+    const struct infer_specials *s =
+        what == SEARCH_ALL ? &v->specials : &v->user;
     struct fragments now = {0}, next = {0};
-    int status = push(&now, 0, len, -1);
+    int status = push(&now, start, len, -1);
 
     for (size_t c = 0; c < s->n && status == 0; c++) {
         struct fragments swap;
@@ -159,20 +180,69 @@ int infer_special_split(const struct infer_vocab *v, const char *text,
         for (size_t i = 0; i < now.n && status == 0; i++) {
             const struct infer_fragment f = now.data[i];
 
-            status = f.id >= 0 ? push(&next, f.start, f.len, f.id)
-                               : split_one(v, &s->classes[c], text, f,
-                                           !parse_special, &next);
+            status = f.id >= 0
+                         ? push(&next, f.start, f.len, f.id)
+                         : split_one(v, &s->classes[c], text, f, what, &next);
         }
         swap = now;
         now = next;
         next = swap;
     }
     free(next.data);
-    if (status != 0) {
+    if (status == 0)
+        *out = now;
+    else
         free(now.data);
+    return status;
+}
+
+int infer_special_split(const struct infer_vocab *v, const char *text,
+                        size_t len, bool parse_special,
+                        struct infer_fragment **frags, size_t *n,
+                        struct infer_error *err)
+{
+    struct fragments all = {0};
+    const int status = split_stretch(
+        v, text, 0, len, parse_special ? SEARCH_ALL : SEARCH_USER, &all);
+
+    if (status != 0)
         return infer_fail(err, status, "out of memory cutting %zu bytes", len);
+    *frags = all.data;
+    *n = all.n;
+    return 0;
+}
+
+int infer_special_split_parts(const struct infer_vocab *v, const char *text,
+                              const struct infer_part *parts, size_t n_parts,
+                              struct infer_fragment **frags, size_t *n,
+                              struct infer_error *err)
+{
+    struct fragments all = {0}, part = {0};
+    size_t start = 0;
+    int status = 0;
+
+    for (size_t p = 0; p < n_parts && status == 0; p++) {
+        part = (struct fragments){0};
+        status = split_stretch(v, text, start, parts[p].len,
+                               parts[p].trusted ? SEARCH_ALL : SEARCH_HARMLESS,
+                               &part);
+        for (size_t i = 0; i < part.n && status == 0; i++) {
+            const struct infer_fragment f = part.data[i];
+
+            /* text goes on across the border of two parts */
+            if (f.id < 0 && all.n > 0 && all.data[all.n - 1].id < 0)
+                all.data[all.n - 1].len += f.len;
+            else
+                status = push(&all, f.start, f.len, f.id);
+        }
+        free(part.data);
+        start += parts[p].len;
     }
-    *frags = now.data;
-    *n = now.n;
+    if (status != 0) {
+        free(all.data);
+        return infer_fail(err, status, "out of memory cutting a prompt");
+    }
+    *frags = all.data;
+    *n = all.n;
     return 0;
 }

@@ -171,22 +171,17 @@ static int encode_fragment(const struct infer_tokenizer *t, const char *text,
     return infer_bpe_encode(t->bpe, text + f.start, f.len, ids, err);
 }
 
-int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
-                           size_t len, bool add_special, bool parse_special,
-                           struct infer_tokens *out, struct infer_error *err)
+/* Ids of fragments, with what the file wants around them. Takes frags. */
+static int encode_fragments(const struct infer_tokenizer *t, const char *text,
+                            size_t len, struct infer_fragment *frags, size_t n,
+                            bool add_special, struct infer_tokens *out,
+                            struct infer_error *err)
 {
     const struct infer_vocab *v = &t->vocab;
-    struct infer_fragment *frags = NULL;
     struct infer_ids ids = {0};
-    size_t n = 0;
-    int status;
+    int status = 0;
 
-    if (len > INFER_TOKENIZE_MAX_BYTES)
-        return infer_fail(err, INFER_ETOOLONG,
-                          "a text of %zu bytes, at most %d are allowed", len,
-                          INFER_TOKENIZE_MAX_BYTES);
-    status = infer_special_split(v, text, len, parse_special, &frags, &n, err);
-    if (status == 0 && add_special && v->add_bos)
+    if (add_special && v->add_bos)
         status = infer_ids_push(&ids, v->bos);
     for (size_t i = 0; i < n && status == 0; i++)
         status = encode_fragment(t, text, frags[i], &ids, err);
@@ -201,6 +196,79 @@ int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
                    : status;
     }
     *out = (struct infer_tokens){.ids = ids.data, .n = ids.n};
+    return 0;
+}
+
+static int check_length(size_t len, struct infer_error *err)
+{
+    if (len > INFER_TOKENIZE_MAX_BYTES)
+        return infer_fail(err, INFER_ETOOLONG,
+                          "a text of %zu bytes, at most %d are allowed", len,
+                          INFER_TOKENIZE_MAX_BYTES);
+    return 0;
+}
+
+int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
+                           size_t len, bool add_special, bool parse_special,
+                           struct infer_tokens *out, struct infer_error *err)
+{
+    struct infer_fragment *frags = NULL;
+    size_t n = 0;
+    int status = check_length(len, err);
+
+    if (status == 0)
+        status = infer_special_split(&t->vocab, text, len, parse_special,
+                                     &frags, &n, err);
+    return status ? status
+                  : encode_fragments(t, text, len, frags, n, add_special, out,
+                                     err);
+}
+
+int infer_tokenizer_encode_parts(const struct infer_tokenizer *t,
+                                 const struct infer_part *parts, size_t n_parts,
+                                 bool bos, struct infer_tokens *out,
+                                 struct infer_error *err)
+{
+    struct infer_fragment *frags = NULL;
+    struct infer_tokens ids = {0};
+    size_t len = 0, n = 0;
+    char *text;
+    int status;
+
+    for (size_t i = 0; i < n_parts; i++) {
+        status = check_length(parts[i].len, err);
+        if (status == 0)
+            status = check_length(len += parts[i].len, err);
+        if (status != 0)
+            return status;
+    }
+    text = malloc(len + 1);
+    if (!text)
+        return infer_fail(err, INFER_ENOMEM, "out of memory for a prompt");
+    len = 0;
+    for (size_t i = 0; i < n_parts; i++) {
+        memcpy(text + len, parts[i].text, parts[i].len);
+        len += parts[i].len;
+    }
+    status = infer_special_split_parts(&t->vocab, text, parts, n_parts, &frags,
+                                       &n, err);
+    if (status == 0)
+        status = encode_fragments(t, text, len, frags, n, false, &ids, err);
+    free(text);
+    bos = (bos || t->vocab.add_bos) && t->vocab.bos >= 0;
+    if (status != 0)
+        return status;
+    out->ids = malloc((ids.n + 1) * sizeof(*out->ids));
+    if (!out->ids) {
+        free(ids.ids);
+        return infer_fail(err, INFER_ENOMEM, "out of memory for a prompt");
+    }
+    if (bos)
+        out->ids[0] = t->vocab.bos;
+    if (ids.n > 0)
+        memcpy(out->ids + bos, ids.ids, ids.n * sizeof(*ids.ids));
+    out->n = ids.n + bos;
+    free(ids.ids);
     return 0;
 }
 
@@ -292,6 +360,13 @@ int infer_tokenize(const struct infer_model *m, const char *text, size_t len,
 {
     return infer_tokenizer_encode(m->tokenizer, text, len, add_special,
                                   parse_special, out, err);
+}
+
+int infer_tokenize_parts(const struct infer_model *m,
+                         const struct infer_part *parts, size_t n, bool bos,
+                         struct infer_tokens *out, struct infer_error *err)
+{
+    return infer_tokenizer_encode_parts(m->tokenizer, parts, n, bos, out, err);
 }
 
 void infer_tokens_release(struct infer_tokens *tokens)

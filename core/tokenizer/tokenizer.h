@@ -45,6 +45,10 @@ bool infer_tokenizer_is_eog(const struct infer_tokenizer *t, int32_t id);
 int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
                            size_t len, bool add_special, bool parse_special,
                            struct infer_tokens *out, struct infer_error *err);
+int infer_tokenizer_encode_parts(const struct infer_tokenizer *t,
+                                 const struct infer_part *parts, size_t n_parts,
+                                 bool bos, struct infer_tokens *out,
+                                 struct infer_error *err);
 int infer_tokenizer_decode(const struct infer_tokenizer *t, const int32_t *ids,
                            size_t n, bool show_special, char **text,
                            size_t *len, struct infer_error *err);

@@ -114,6 +114,12 @@ int infer_special_split(const struct infer_vocab *v, const char *text,
                         size_t len, bool parse_special,
                         struct infer_fragment **frags, size_t *n,
                         struct infer_error *err);
+/* The same of several parts, which text holds one after the other: control
+ * tokens only within trusted ones. */
+int infer_special_split_parts(const struct infer_vocab *v, const char *text,
+                              const struct infer_part *parts, size_t n_parts,
+                              struct infer_fragment **frags, size_t *n,
+                              struct infer_error *err);
 int infer_specials_init(struct infer_specials *s, const struct infer_vocab *v,
                         bool user_only);
 void infer_specials_release(struct infer_specials *s);

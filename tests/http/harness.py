@@ -97,7 +97,9 @@ class Server:
 
     def __init__(self, options=None, model=None, env=None, models=None):
         args = [INFERD, "--listen", "127.0.0.1:0"]
-        for path in models or [f"main={model or main_model()}"]:
+        if models is None:
+            models = [f"main={model or main_model()}"]
+        for path in models:
             args += ["--model", path]
         for key, value in (options or {}).items():
             args += [f"--{key}", str(value)]
@@ -346,6 +348,11 @@ def check_reply(method, path, reply):
         check_schema(name, reply.json)
 
 
+CHUNKS = {"/v1/generate": "GenerationChunk",
+          "/v1/completions": "CompletionChunk",
+          "/v1/chat/completions": "ChatChunk"}
+
+
 def parse_stream(path, reply):
     """Split a finished stream into its events; check frame and chunks."""
     for name, value in (("Content-Type", "text/event-stream"),
@@ -366,8 +373,7 @@ def parse_stream(path, reply):
             raise AssertionError(f"frame: {block!r}")
         chunk = json.loads(lines[0][6:], parse_constant=_refuse)
         if "error" not in chunk:
-            check_schema("GenerationChunk" if path == "/v1/generate"
-                         else "CompletionChunk", chunk)
+            check_schema(CHUNKS[path], chunk)
         chunks.append(chunk)
     return chunks
 

@@ -49,8 +49,10 @@ def vocabulary():
     return pieces
 
 
-def write(path, d=64, layers=2, heads=4, ff=128, ctx=512, seed=1):
-    vocab = vocabulary()
+def write(path, d=64, layers=2, heads=4, ff=128, ctx=512, seed=1, extra=(),
+          template=None):
+    """extra: more pieces for the vocabulary; template: chat_template."""
+    vocab = vocabulary() + list(extra)
     meta = [
         ("general.architecture", STRING, "llama"),
         ("general.name", STRING, "random"),
@@ -71,6 +73,8 @@ def write(path, d=64, layers=2, heads=4, ff=128, ctx=512, seed=1):
         ("tokenizer.ggml.eos_token_id", U32, 2),
         ("tokenizer.ggml.unknown_token_id", U32, 0),
     ]
+    if template is not None:
+        meta.append(("tokenizer.chat_template", STRING, template))
     kv = d // 2
     tensors = [("token_embd.weight", [d, len(vocab)]),
                ("output_norm.weight", [d])]
