@@ -45,7 +45,7 @@ HDRS     := $(wildcard include/*.h core/*/*.h core/kernels/$(ARCH)/*.h server/*.
             trainer/*.h trainer/*/*.h)
 CORE_OBJ := $(CORE_C:%.c=$B/%.o) $(CORE_CXX:%.cc=$B/%.o)
 SERVER_OBJ := $(filter-out $B/server/main.o,$(SERVER_C:%.c=$B/%.o))
-TRAINER_OBJ := $(filter-out $B/trainer/main.o,$(TRAINER_C:%.c=$B/%.o)) $(TRAINER_CXX:%.cc=$B/%.o)
+TRAINER_OBJ := $(filter-out $B/trainer/main.o $B/trainer/commit.o,$(TRAINER_C:%.c=$B/%.o)) $(TRAINER_CXX:%.cc=$B/%.o)
 BENCHES  := $(patsubst bench/%.c,%,$(wildcard bench/infer-*.c))
 BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wildcard bench/*.c)))
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
@@ -114,7 +114,14 @@ $B/inferd: $B/server/main.o $B/libserver.a $B/libinfer.a
 $B/libtrainer.a: $(TRAINER_OBJ)
 	$(if $(V),,@echo "  AR   $@")
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
-$B/infer-train: $B/trainer/main.o $B/libtrainer.a $B/libinfer.a
+# The commit that model cards name, in a file that changes only when it does.
+COMMIT := $(or $(shell git describe --always --dirty --abbrev=12 2>/dev/null),unknown)
+$B/commit: force
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' >$@
+$B/trainer/commit.o: $B/commit
+$B/trainer/commit.o: CPPFLAGS += -DTRAIN_COMMIT='"$(COMMIT)"'
+$B/infer-train: $B/trainer/main.o $B/trainer/commit.o $B/libtrainer.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(TRAINER_LIBS) $(CORE_LIBS) -o $@
 $B/infer-gemm: $B/bench/infer-gemm.o $(BENCH_OBJ) $B/libtrainer.a $B/libinfer.a
@@ -213,7 +220,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 clean: ## remove everything built
 	rm -rf build bin compile_commands.json
-.PHONY: all debug dev run install test tests test-unit test-kernels test-golden \
+.PHONY: all force debug dev run install test tests test-unit test-kernels test-golden \
 	test-http test-load test-all asan ubsan tsan fuzz fuzzers cov bench check \
 	check-headers check-layers lint format check-format tidy compdb help clean
 .SECONDARY:

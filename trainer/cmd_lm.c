@@ -1,8 +1,8 @@
 /*
  * cmd_lm.c - infer-train lm: the command line of a training run.
  *
- * A run's own command line is kept in its config.json; --resume reads it back
- * and then the options given now, so that a limit can be raised.
+ * A run's own command line is kept in its config.json; --resume reads it back,
+ * adds the options given now, so that a limit can be raised, and keeps them.
  */
 #include "core/base/error.h"
 #include "trainer/commands.h"
@@ -11,6 +11,8 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static volatile int stop;
 
@@ -19,7 +21,8 @@ static const char usage[] =
     "FILE|FOLDER...\n"
     "       infer-train lm --resume RUN\n\n"
     "Trains a language model. RUN gets config.json, metrics.csv and .jsonl,\n"
-    "loss.svg, checkpoints/, model.gguf (the best parameters) and README.md.";
+    "TensorBoard events, loss.svg, samples.txt, checkpoints/, model.gguf (the\n"
+    "best parameters) and README.md.";
 
 static int parse(struct train_lm *o, const char **resume,
                  const char *const *argv, struct infer_error *err)
@@ -99,8 +102,18 @@ static int parse(struct train_lm *o, const char **resume,
          "steps (500)"},
         {"keep", TRAIN_OPT_COUNT, &o->keep, "N", 1, 1000,
          "checkpoints, besides the best (2)"},
+        {"ema", TRAIN_OPT_REAL, &o->ema, "X", 0, 0.99999,
+         "average the parameters with this decay; 0: do not (0)"},
+        {"sample", TRAIN_OPT_COUNT, &o->sample_tokens, "N", 0, 1e6,
+         "write samples of N tokens meanwhile; 0: none (0)"},
+        {"sample-every", TRAIN_OPT_COUNT, &o->sample_every, "N", 1, 1e9,
+         "steps (as eval-every)"},
+        {"prompt", TRAIN_OPT_TEXT, &o->prompt, "TEXT", 0, 0,
+         "what samples begin with"},
+        {"temperature", TRAIN_OPT_REAL, &o->temperature, "X", 0, 100,
+         "of samples; 0: the likeliest token (0.8)"},
         {"peak", TRAIN_OPT_REAL, &o->peak, "GFLOP/S", 0, 1e9,
-         "of the machine, to print the share reached"},
+         "of the machine, to print the share reached (measured)"},
         TRAIN_TEXT_OPTIONS(&o->text),
     };
 
@@ -131,7 +144,9 @@ static void defaults(struct train_lm *o)
                            .eval_every = 250,
                            .eval_tokens = 100000,
                            .save_every = 500,
-                           .keep = 2};
+                           .keep = 2,
+                           .prompt = "",
+                           .temperature = 0.8};
 }
 
 static void on_signal(int number)
@@ -146,7 +161,35 @@ static void release(struct train_lm *o)
     train_list_release(&o->val);
 }
 
-/* Parse argv, and for --resume what config.json holds before it. */
+/* Add to *old what argv has beside --resume. */
+static int join(char ***old, const char *const *argv, struct infer_error *err)
+{
+    size_t n = 0, more = 0;
+    char **both;
+
+    while ((*old)[n])
+        n++;
+    while (argv[more])
+        more++;
+    both = realloc(*old, (n + more + 1) * sizeof(*both));
+    if (!both)
+        return infer_fail(err, INFER_ENOMEM, "out of memory");
+    *old = both;
+    for (const char *const *a = argv + 1; *a; a++) {
+        if (strncmp(*a, "--resume", 8) == 0) {
+            a += (*a)[8] == '\0';
+            continue;
+        }
+        both[n] = strdup(*a);
+        both[n + 1] = NULL;
+        if (!both[n++])
+            return infer_fail(err, INFER_ENOMEM, "out of memory");
+    }
+    return 0;
+}
+
+/* Parse argv, and for --resume what config.json holds before it; *old is then
+ * the command line of the run. */
 static int read_options(struct train_lm *o, const char **resume, char ***old,
                         const char *const *argv, struct infer_error *err)
 {
@@ -167,13 +210,13 @@ static int read_options(struct train_lm *o, const char **resume, char ***old,
                           "--resume takes the data and --out of the run; leave "
                           "them out");
     status = train_config_read(*resume, old, err);
+    if (status == 0)
+        status = join(old, argv, err);
     if (status != 0)
         return status;
     release(o);
     defaults(o);
     status = parse(o, &ignored, (const char *const *)*old, err);
-    if (status == 0)
-        status = parse(o, resume, argv, err);
     o->out = *resume;
     return status == 0 ? train_lm_check(o, err) : status;
 }

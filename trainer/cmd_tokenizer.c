@@ -139,21 +139,6 @@ static int add_lines(void *user, const struct train_part *part,
     return status;
 }
 
-static int write_file(const char *path, const void *data, size_t size,
-                      struct infer_error *err)
-{
-    struct infer_replace r;
-    int status = infer_replace_begin(&r, path, err);
-
-    if (status != 0)
-        return status;
-    status = infer_replace_write(&r, data, size, err);
-    if (status == 0)
-        status = infer_replace_commit(&r, err);
-    infer_replace_abort(&r);
-    return status;
-}
-
 static int run_spm(const struct options *o, struct train_spm *t,
                    const char *path, struct infer_error *err)
 {
@@ -171,7 +156,7 @@ static int run_spm(const struct options *o, struct train_spm *t,
     int status = train_spm_run(t, &spec, &model, &size, err);
 
     if (status == 0)
-        status = write_file(path, model, size, err);
+        status = infer_replace_file(path, model, size, err);
     free(model);
     return status;
 }

@@ -108,3 +108,18 @@ void infer_replace_abort(struct infer_replace *r)
     free(r->temp);
     *r = (struct infer_replace){NULL, NULL, -1};
 }
+
+int infer_replace_file(const char *path, const void *data, size_t n,
+                       struct infer_error *err)
+{
+    struct infer_replace r;
+    int status = infer_replace_begin(&r, path, err);
+
+    if (status != 0)
+        return status;
+    status = infer_replace_write(&r, data, n, err);
+    if (status == 0)
+        status = infer_replace_commit(&r, err);
+    infer_replace_abort(&r);
+    return status;
+}

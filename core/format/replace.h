@@ -5,6 +5,7 @@
  *   write    any number of times
  *   commit   fsync, rename over the path, fsync of the folder
  *   abort    removes the temporary file; nothing after commit
+ *   file     all of that, for bytes that are in memory
  */
 #ifndef INFER_FORMAT_REPLACE_H
 #define INFER_FORMAT_REPLACE_H
@@ -24,5 +25,7 @@ int infer_replace_write(struct infer_replace *r, const void *data, size_t n,
                         struct infer_error *err);
 int infer_replace_commit(struct infer_replace *r, struct infer_error *err);
 void infer_replace_abort(struct infer_replace *r);
+int infer_replace_file(const char *path, const void *data, size_t n,
+                       struct infer_error *err);
 
 #endif

@@ -35,7 +35,7 @@ int ema_create(struct ema **out, struct net *net, float decay,
         ema_free(e);
         return infer_fail(err, INFER_ENOMEM, "out of memory");
     }
-    memcpy(e->values, net_params(net), n * sizeof(*e->values));
+    ema_restart(e);
     *out = e;
     return INFER_OK;
 }
@@ -46,6 +46,13 @@ void ema_free(struct ema *e)
         return;
     free(e->values);
     free(e);
+}
+
+void ema_restart(struct ema *e)
+{
+    memcpy(e->values, net_params(e->net),
+           net_n_values(e->net) * sizeof(*e->values));
+    e->n_updates = 0;
 }
 
 static void update_member(struct infer_member *me, void *arg)

@@ -73,6 +73,8 @@ struct ema;
 int ema_create(struct ema **e, struct net *net, float decay,
                struct infer_error *err);
 void ema_free(struct ema *e);
+/* The average is the parameters as they are now. */
+void ema_restart(struct ema *e);
 void ema_update(struct ema *e); /* after each step of the optimizer */
 
 /* Exchange the average with the net's parameters, to evaluate or export; again

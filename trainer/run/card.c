@@ -14,21 +14,6 @@
 
 enum { PATH_LEN = 4096 };
 
-static int replace_file(const char *path, const char *text,
-                        struct infer_error *err)
-{
-    struct infer_replace r;
-    int status = infer_replace_begin(&r, path, err);
-
-    if (status != 0)
-        return status;
-    status = infer_replace_write(&r, text, strlen(text), err);
-    if (status == 0)
-        status = infer_replace_commit(&r, err);
-    infer_replace_abort(&r);
-    return status;
-}
-
 int train_config_write(const struct train_lm *o, const char *const *argv,
                        uint32_t n_vocab, struct infer_error *err)
 {
@@ -50,7 +35,7 @@ int train_config_write(const struct train_lm *o, const char *const *argv,
     cJSON_AddNumberToObject(config, "seed", (double)o->seed);
     text = cJSON_Print(config);
     snprintf(path, sizeof(path), "%s/config.json", o->out);
-    status = text ? replace_file(path, text, err)
+    status = text ? infer_replace_file(path, text, strlen(text), err)
                   : infer_fail(err, INFER_ENOMEM, "out of memory");
     cJSON_free(text);
     cJSON_Delete(config);
@@ -128,21 +113,24 @@ static void print_data(FILE *f, const struct train_lm *o)
     fputs("```\n", f);
 }
 
+/* trainer/commit.c; absent from programs that are not infer-train. */
+extern const char train_commit[] __attribute__((weak));
+
 static void print_card(FILE *f, const struct train_card *c)
 {
     const struct net_shape *s = net_shape(c->net);
     const char *name = train_folder_name(c->o->out);
 
     fprintf(f,
-            "# %s\n\nA %s language model, trained from scratch by infer-train "
-            "%s.\n\n```sh\ninferd --model %s/model.gguf\n```\n\n"
+            "# %s\n\nA %s language model, trained by infer-train "
+            "%s (commit %s).\n\n```sh\ninferd --model %s/model.gguf\n```\n\n"
             "## Scores\n\n| what | value |\n|---|---|\n"
             "| validation loss, nats per token | %.5f |\n"
             "| validation, bits per byte | %.5f |\n"
             "| validation tokens | %llu |\n\n",
             name, s->arch == NET_GPT2 ? "gpt2" : "llama", infer_version(),
-            c->o->out, c->val_loss, c->bits_per_byte,
-            (unsigned long long)c->val_tokens);
+            train_commit ? train_commit : "unknown", c->o->out, c->val_loss,
+            c->bits_per_byte, (unsigned long long)c->val_tokens);
     fprintf(f,
             "## Shape\n\n| parameters | layers | width | heads (kv) | head | "
             "hidden | context | vocabulary |\n|---|---|---|---|---|---|---|---|"
@@ -152,12 +140,13 @@ static void print_card(FILE *f, const struct train_card *c)
     print_recipe(f, c->argv);
     fprintf(
         f,
-        "\n%llu steps, %llu tokens, %.0f s on %d threads (%s); the "
-        "parameters are those of step %llu, the best seen.\n",
+        "\n%llu steps, %llu tokens, %.1f s on %d threads (%s); the "
+        "parameters are those of step %llu, the best seen%s.\n",
         (unsigned long long)c->last.step, (unsigned long long)c->last.n_tokens,
         c->seconds, infer_team_size(net_team(c->net)),
         train_gemm_precision(net_gemm(c->net)) == TRAIN_BF16 ? "bf16" : "f32",
-        (unsigned long long)c->last.best_step);
+        (unsigned long long)c->last.best_step,
+        c->o->ema > 0.0 ? ", averaged over steps" : "");
     print_data(f, c->o);
 }
 
@@ -175,7 +164,7 @@ int train_card_write(const struct train_card *c, struct infer_error *err)
         return infer_fail(err, INFER_ENOMEM, "out of memory");
     }
     snprintf(path, sizeof(path), "%s/README.md", c->o->out);
-    status = replace_file(path, text, err);
+    status = infer_replace_file(path, text, strlen(text), err);
     free(text);
     return status;
 }

@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +18,12 @@
 
 struct header {
     char magic[8];
-    uint64_t n_values, n_state;
-    uint64_t optim_steps;
+    uint64_t n_values, n_state, n_ema;
+    uint64_t optim_steps, ema_updates;
     struct train_progress progress;
 };
 
-static const char magic[8] = "inferck1";
+static const char magic[8] = "inferck2";
 
 static uint64_t hash(uint64_t h, const void *data, size_t n)
 {
@@ -38,36 +39,77 @@ static uint64_t hash(uint64_t h, const void *data, size_t n)
     return h ^ n;
 }
 
-int train_checkpoint_write(const char *path, struct net *net,
-                           struct optim *optim, const struct train_progress *p,
-                           struct infer_error *err)
+/* The arrays of a file, in order. */
+struct parts {
+    float *at[3]; /* [n] parameters, optimizer state, averages; NULL: none */
+    size_t n[3];
+};
+
+static struct parts parts_of(const struct train_state *s)
+{
+    struct parts p = {{net_params(s->net)}, {net_n_values(s->net)}};
+
+    if (s->optim)
+        p.at[1] = optim_state(s->optim, &p.n[1]);
+    if (s->ema) {
+        p.at[2] = ema_values(s->ema);
+        p.n[2] = p.n[0];
+    }
+    return p;
+}
+
+static bool all_finite(const float *x, size_t n)
+{
+    size_t bad = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bad += isfinite(x[i]) ? 0 : 1;
+    return bad == 0;
+}
+
+static struct header header_of(const struct train_state *s,
+                               const struct parts *parts,
+                               const struct train_progress *p)
 {
     struct header h;
-    struct infer_replace file;
-    size_t n_state;
-    const float *state = optim_state(optim, &n_state);
-    const size_t n = net_n_values(net);
-    uint64_t sum;
-    int status = infer_replace_begin(&file, path, err);
 
-    if (status != 0)
-        return status;
     memset(&h, 0, sizeof(h)); /* the gaps are hashed too */
     memcpy(h.magic, magic, sizeof(magic));
-    h.n_values = n;
-    h.n_state = n_state;
-    h.optim_steps = optim_n_steps(optim);
+    h.n_values = parts->n[0];
+    h.n_state = parts->n[1];
+    h.n_ema = parts->n[2];
+    h.optim_steps = s->optim ? optim_n_steps(s->optim) : 0;
+    h.ema_updates = s->ema ? ema_n_updates(s->ema) : 0;
     memcpy(&h.progress, p, sizeof(*p));
-    sum = hash(0, &h, sizeof(h));
-    sum = hash(sum, net_params(net), n * sizeof(float));
-    sum = hash(sum, state, n_state * sizeof(float));
+    return h;
+}
+
+int train_checkpoint_write(const char *path, const struct train_state *s,
+                           const struct train_progress *p,
+                           struct infer_error *err)
+{
+    const struct parts parts = parts_of(s);
+    const struct header h = header_of(s, &parts, p);
+    struct infer_replace file;
+    uint64_t sum = hash(0, &h, sizeof(h));
+    int status;
+
+    if (!all_finite(parts.at[0], parts.n[0]))
+        return infer_fail(err, INFER_EFORMAT,
+                          "a parameter is not finite at step %llu; nothing of "
+                          "it was saved. Try a lower --lr or a longer --warmup",
+                          (unsigned long long)p->step);
+    status = infer_replace_begin(&file, path, err);
+    if (status != 0)
+        return status;
     status = infer_replace_write(&file, &h, sizeof(h), err);
-    if (status == 0)
-        status =
-            infer_replace_write(&file, net_params(net), n * sizeof(float), err);
-    if (status == 0)
-        status =
-            infer_replace_write(&file, state, n_state * sizeof(float), err);
+    for (int i = 0; i < 3 && status == 0; i++) {
+        if (!parts.at[i])
+            continue;
+        sum = hash(sum, parts.at[i], parts.n[i] * sizeof(float));
+        status = infer_replace_write(&file, parts.at[i],
+                                     parts.n[i] * sizeof(float), err);
+    }
     if (status == 0)
         status = infer_replace_write(&file, &sum, sizeof(sum), err);
     if (status == 0)
@@ -76,44 +118,72 @@ int train_checkpoint_write(const char *path, struct net *net,
     return status;
 }
 
-int train_checkpoint_read(const char *path, struct net *net,
-                          struct optim *optim, struct train_progress *p,
-                          struct infer_error *err)
+/* Does the file hold what s takes, and is it whole? */
+static int check(const char *path, const struct train_map *map,
+                 const struct header *h, const struct parts *parts,
+                 struct infer_error *err)
 {
-    const size_t values = net_n_values(net) * sizeof(float);
+    const uint64_t counts[3] = {h->n_values, h->n_state, h->n_ema};
+    uint64_t room = (map->size - sizeof(*h)) / sizeof(float);
+    uint64_t sum, want = hash(0, h, sizeof(*h));
+    const char *at = map->data + sizeof(*h);
+
+    if (map->size < sizeof(*h) + sizeof(sum) ||
+        memcmp(h->magic, magic, sizeof(magic)) != 0)
+        return infer_fail(err, INFER_EFORMAT, "'%.150s' is damaged", path);
+    for (int i = 0; i < 3; i++) {
+        const size_t bytes = (size_t)counts[i] * sizeof(float);
+
+        if (counts[i] > room)
+            return infer_fail(err, INFER_EFORMAT, "'%.150s' is cut short",
+                              path);
+        room -= counts[i];
+        if (bytes)
+            want = hash(want, at, bytes);
+        at += bytes;
+    }
+    if ((size_t)(map->data + map->size - at) == sizeof(sum))
+        memcpy(&sum, at, sizeof(sum));
+    else
+        sum = ~want;
+    if (sum != want)
+        return infer_fail(err, INFER_EFORMAT, "'%.150s' is damaged", path);
+    for (int i = 0; i < 3; i++)
+        if (parts->at[i] && parts->n[i] != counts[i])
+            return infer_fail(err, INFER_EFORMAT,
+                              "'%.120s' is of another shape, optimizer or "
+                              "average",
+                              path);
+    return 0;
+}
+
+int train_checkpoint_read(const char *path, const struct train_state *s,
+                          struct train_progress *p, struct infer_error *err)
+{
+    const struct parts parts = parts_of(s);
     struct train_map map = {"", 0};
     struct header h = {0};
-    size_t n_state = 0, state;
-    uint64_t sum = 0;
+    const char *at;
     int status = train_map_open(&map, path, err);
 
     if (status != 0)
         return status;
     if (map.size >= sizeof(h))
         memcpy(&h, map.data, sizeof(h));
-    if (optim)
-        optim_state(optim, &n_state);
-    else
-        n_state = (size_t)h.n_state;
-    state = n_state * sizeof(float);
-    if (memcmp(h.magic, magic, sizeof(magic)) != 0 ||
-        h.n_values * sizeof(float) != values || h.n_state != n_state ||
-        map.size != sizeof(h) + values + state + sizeof(sum)) {
-        status = infer_fail(err, INFER_EFORMAT,
-                            "'%.150s' is damaged or of another shape", path);
+    status = check(path, &map, &h, &parts, err);
+    if (status != 0)
         goto out;
+    at = map.data + sizeof(h);
+    memcpy(parts.at[0], at, parts.n[0] * sizeof(float));
+    at += h.n_values * sizeof(float);
+    if (s->optim) {
+        memcpy(parts.at[1], at, parts.n[1] * sizeof(float));
+        optim_set_n_steps(s->optim, h.optim_steps);
     }
-    memcpy(&sum, map.data + map.size - sizeof(sum), sizeof(sum));
-    if (sum != hash(hash(hash(0, &h, sizeof(h)), map.data + sizeof(h), values),
-                    map.data + sizeof(h) + values, state)) {
-        status = infer_fail(err, INFER_EFORMAT, "'%.150s' is damaged", path);
-        goto out;
-    }
-    memcpy(net_params(net), map.data + sizeof(h), values);
-    if (optim) {
-        memcpy(optim_state(optim, &n_state), map.data + sizeof(h) + values,
-               state);
-        optim_set_n_steps(optim, h.optim_steps);
+    at += h.n_state * sizeof(float);
+    if (s->ema) {
+        memcpy(parts.at[2], at, parts.n[2] * sizeof(float));
+        ema_set_n_updates(s->ema, h.ema_updates);
     }
     *p = h.progress;
 out:
@@ -149,8 +219,9 @@ static void free_list(struct dirent **names, int n)
         free(names);
 }
 
-int train_checkpoint_save(const char *folder, unsigned keep, struct net *net,
-                          struct optim *optim, const struct train_progress *p,
+int train_checkpoint_save(const char *folder, unsigned keep,
+                          const struct train_state *s,
+                          const struct train_progress *p,
                           struct infer_error *err)
 {
     struct dirent **names = NULL;
@@ -159,7 +230,7 @@ int train_checkpoint_save(const char *folder, unsigned keep, struct net *net,
 
     snprintf(path, sizeof(path), "%s/step-%012llu.ckpt", folder,
              (unsigned long long)p->step);
-    status = train_checkpoint_write(path, net, optim, p, err);
+    status = train_checkpoint_write(path, s, p, err);
     if (status != 0)
         return status;
     n = list(folder, &names, err);
@@ -171,9 +242,9 @@ int train_checkpoint_save(const char *folder, unsigned keep, struct net *net,
     return n < 0 ? INFER_EIO : 0;
 }
 
-int train_checkpoint_latest(const char *folder, struct net *net,
-                            struct optim *optim, struct train_progress *p,
-                            unsigned *n_damaged, struct infer_error *err)
+int train_checkpoint_latest(const char *folder, const struct train_state *s,
+                            struct train_progress *p, unsigned *n_damaged,
+                            struct infer_error *err)
 {
     struct dirent **names = NULL;
     const int n = list(folder, &names, err);
@@ -184,7 +255,7 @@ int train_checkpoint_latest(const char *folder, struct net *net,
         char path[4096];
 
         snprintf(path, sizeof(path), "%s/%s", folder, names[i]->d_name);
-        status = train_checkpoint_read(path, net, optim, p, err);
+        status = train_checkpoint_read(path, s, p, err);
         if (status == 0)
             break;
         ++*n_damaged;

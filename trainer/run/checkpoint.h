@@ -1,7 +1,8 @@
 /*
  * checkpoint.h - everything a run needs to go on as if it had never stopped.
  *
- *   file   header | parameters | optimizer state | hash of all before
+ *   file   header | parameters | optimizer state | averages | hash of all
+ * before
  *
  * Files are written atomically and carry a hash, so one that exists and reads
  * back is whole; reading takes the newest that does.
@@ -20,35 +21,47 @@ struct train_progress {
     double seconds;            /* of training so far */
     double best;               /* lowest validation loss; INFINITY: none */
     uint64_t best_step;
+    uint64_t stale;  /* evaluations since the best */
     double sum_loss; /* since the last line of metrics */
     uint64_t sum_steps;
+    uint64_t sample_bytes; /* of samples.txt */
+};
+
+/* What a file holds beside them; borrowed. A reader or writer of parameters
+ * alone has no optim and no ema. */
+struct train_state {
+    struct net *net;
+    struct optim *optim; /* or NULL */
+    struct ema *ema;     /* or NULL */
 };
 
 /*
  * `folder`/step-N.ckpt, then the oldest beyond `keep` are removed.
- * Errors  EIO (e.g. no space), ENOMEM
+ * Errors  EIO (e.g. no space), EFORMAT (a parameter is not finite: nothing was
+ *         written), ENOMEM
  */
-int train_checkpoint_save(const char *folder, unsigned keep, struct net *net,
-                          struct optim *optim, const struct train_progress *p,
+int train_checkpoint_save(const char *folder, unsigned keep,
+                          const struct train_state *s,
+                          const struct train_progress *p,
                           struct infer_error *err);
 
 /* One file by name; for the best. */
-int train_checkpoint_write(const char *path, struct net *net,
-                           struct optim *optim, const struct train_progress *p,
+int train_checkpoint_write(const char *path, const struct train_state *s,
+                           const struct train_progress *p,
                            struct infer_error *err);
-/* optim NULL: parameters only. Errors  EIO, EFORMAT (damaged, or of another
- * shape; the net may then hold part of it) */
-int train_checkpoint_read(const char *path, struct net *net,
-                          struct optim *optim, struct train_progress *p,
-                          struct infer_error *err);
+/* A file may hold more than s takes. Errors  EIO, EFORMAT (damaged, or of
+ * another shape; then nothing was read) */
+int train_checkpoint_read(const char *path, const struct train_state *s,
+                          struct train_progress *p, struct infer_error *err);
 
 /*
  * The newest checkpoint of the folder that is whole.
  *   n_damaged  out  newer ones that are not
- * Returns 1 when the folder has none. Errors  EIO, EFORMAT (all are damaged)
+ * Returns 1 when the folder has none.
+ * Errors  EIO, EFORMAT (none of them can be used; says why the oldest cannot)
  */
-int train_checkpoint_latest(const char *folder, struct net *net,
-                            struct optim *optim, struct train_progress *p,
-                            unsigned *n_damaged, struct infer_error *err);
+int train_checkpoint_latest(const char *folder, const struct train_state *s,
+                            struct train_progress *p, unsigned *n_damaged,
+                            struct infer_error *err);
 
 #endif

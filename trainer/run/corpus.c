@@ -20,6 +20,7 @@ struct making {
     struct train_token_writer writers[2];
     struct train_ids ids;
     bool all_val; /* these files are all for validation */
+    const volatile int *stop;
 };
 
 /* ---- the vocabulary
@@ -126,6 +127,9 @@ static int write_part(void *user, const struct train_part *part,
     const int which = m->all_val || part->val;
     int status;
 
+    if (*m->stop)
+        return infer_fail(err, INFER_EBUSY,
+                          "stopped while reading the data; nothing was begun");
     m->ids.n = 0;
     status = train_encode(&m->encoders[which], part, &m->ids, err);
     if (status != 0)
@@ -138,19 +142,24 @@ static int write_sources(const char *run, const struct train_text_stats *a,
                          struct infer_error *err)
 {
     const struct train_text_stats *all[] = {a, b};
-    char path[PATH_MAX_LEN];
-    FILE *f;
+    char path[PATH_MAX_LEN], *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    int status;
 
-    snprintf(path, sizeof(path), "%s/data/sources.txt", run);
-    f = fopen(path, "w");
     for (int k = 0; f && k < 2; k++)
         for (size_t i = 0; i < all[k]->n_files; i++)
             fprintf(f, "%s  %llu  %s\n", all[k]->files[i].sha256,
                     (unsigned long long)all[k]->files[i].bytes,
                     all[k]->files[i].path);
-    if (!f || fclose(f) != 0)
-        return infer_fail(err, INFER_EIO, "cannot write '%.200s'", path);
-    return 0;
+    if (!f || fclose(f) != 0) {
+        free(text);
+        return infer_fail(err, INFER_ENOMEM, "out of memory");
+    }
+    snprintf(path, sizeof(path), "%s/data/sources.txt", run);
+    status = infer_replace_file(path, text, size, err);
+    free(text);
+    return status;
 }
 
 static int walk(const struct train_lm *o, struct making *m,
@@ -178,11 +187,12 @@ static int walk(const struct train_lm *o, struct making *m,
     return status;
 }
 
-int train_corpus_make(const struct train_lm *o, struct infer_error *err)
+int train_corpus_make(const struct train_lm *o, const volatile int *stop,
+                      struct infer_error *err)
 {
     static const char *const names[] = {"train", "val"};
     struct infer_tokenizer *t = NULL;
-    struct making m = {0};
+    struct making m = {.stop = stop};
     char vocab[PATH_MAX_LEN], paths[2][PATH_MAX_LEN];
     int status, begun = 0;
 

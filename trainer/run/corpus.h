@@ -16,9 +16,13 @@ struct train_corpus {
     struct train_tokens train, val;
 };
 
-/* Make the files; the folders must be there. Errors  as train_text_each(),
- * EIO */
-int train_corpus_make(const struct train_lm *o, struct infer_error *err);
+/*
+ * Make the files; the folders must be there.
+ *   stop  set by a signal handler: leave off
+ * Errors  as train_text_each(), EIO, EBUSY (stopped)
+ */
+int train_corpus_make(const struct train_lm *o, const volatile int *stop,
+                      struct infer_error *err);
 
 /* Open what make left. */
 int train_corpus_open(struct train_corpus *c, const char *run,

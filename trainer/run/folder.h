@@ -4,11 +4,20 @@
 
 #include "infer.h"
 
-/* Make it with its subfolders. Errors  EINVAL (a run is there already), EIO */
-int train_folder_make(const char *path, struct infer_error *err);
+/*
+ * Make the folder of a new run with its subfolders, or enter that of one to
+ * resume; keep other processes out until close or the end of this one, and
+ * remove what a killed one left half written.
+ *   lock  out  for close
+ * Errors  EINVAL (a run is there already, or none), EBUSY (another process is
+ *         at work there), EIO
+ */
+int train_folder_open(const char *path, bool resume, int *lock,
+                      struct infer_error *err);
+void train_folder_close(int lock); /* -1: nothing */
 
-/* Remove temporary files that a killed run left. Errors  EINVAL (no run) */
-int train_folder_clean(const char *path, struct infer_error *err);
+/* Is there a run (config.json)? */
+bool train_folder_has_run(const char *path);
 
 /* Its last part: the model's name. */
 const char *train_folder_name(const char *path);

@@ -11,6 +11,7 @@
 #include "trainer/run/lm.h"
 
 #include "core/base/error.h"
+#include "core/tokenizer/tokenizer.h"
 #include "trainer/run/card.h"
 #include "trainer/run/export.h"
 #include "trainer/run/folder.h"
@@ -27,35 +28,46 @@ static void path_in(const struct run *r, const char *name, char path[PATH_LEN])
     snprintf(path, PATH_LEN, "%s/%s", r->o->out, name);
 }
 
-static int validate(struct run *r, double *loss)
+static struct train_state state_of(const struct run *r)
 {
-    char path[PATH_LEN];
-    const int status = lm_evaluate(r, r->o->eval_tokens, loss);
-
-    if (status != 0)
-        return status;
-    r->stale++;
-    if (*loss >= r->p.best)
-        return 0;
-    r->stale = 0;
-    r->p.best = *loss;
-    r->p.best_step = r->p.step;
-    path_in(r, "checkpoints/best.ckpt", path);
-    return train_checkpoint_write(path, r->net, r->optim, &r->p, r->err);
+    return (struct train_state){r->net, r->optim, r->ema};
 }
 
-/* ---- the loop
- * ----------------------------------------------------------------
+/* Is it better than all before? Then it is what the model is made from. */
+static int validate(struct run *r, double *loss)
+{
+    const struct train_state params = {.net = r->net};
+    char path[PATH_LEN];
+    int status;
+
+    if (r->ema)
+        ema_swap(r->ema);
+    status = lm_evaluate(r, r->o->eval_tokens, loss);
+    r->p.stale++;
+    if (status == 0 && *loss < r->p.best) {
+        r->p.stale = 0;
+        r->p.best = *loss;
+        r->p.best_step = r->p.step;
+        path_in(r, "checkpoints/best.ckpt", path);
+        status = train_checkpoint_write(path, &params, &r->p, r->err);
+    }
+    if (r->ema)
+        ema_swap(r->ema);
+    return status;
+}
+
+/* ---- the loop --------------------------------------------------------------
  */
 
 static int save(struct run *r)
 {
+    const struct train_state state = state_of(r);
     char folder[PATH_LEN];
 
     r->p.seconds = lm_seconds(r);
     path_in(r, "checkpoints", folder);
-    return train_checkpoint_save(folder, (unsigned)r->o->keep, r->net, r->optim,
-                                 &r->p, r->err);
+    return train_checkpoint_save(folder, (unsigned)r->o->keep, &state, &r->p,
+                                 r->err);
 }
 
 static int add_row(struct run *r, double val_loss)
@@ -81,47 +93,51 @@ static int add_row(struct run *r, double val_loss)
     return status;
 }
 
-static int after_step(struct run *r, bool last)
+static int after_step(struct run *r, bool *last)
 {
     const struct train_lm *o = r->o;
-    const bool eval = last || r->p.step % o->eval_every == 0;
+    const bool eval = *last || r->p.step % o->eval_every == 0;
     double val_loss = (double)NAN;
     int status = 0;
 
     if (eval)
         status = validate(r, &val_loss);
+    *last = *last || (o->patience && r->p.stale >= o->patience);
     if (status == 0 && (eval || r->p.step % o->log_every == 0))
         status = add_row(r, val_loss);
-    if (status == 0 && (last || r->p.step % o->save_every == 0))
+    if (status == 0 && o->sample_tokens &&
+        (*last || r->p.step % o->sample_every == 0))
+        status = lm_sample(r);
+    if (status == 0 && (*last || r->p.step % o->save_every == 0))
         status = save(r);
     return status;
 }
 
 static int loop(struct run *r, const volatile int *stop)
 {
+    bool last = lm_finished(r);
     int status = 0;
 
-    while (status == 0 && !lm_finished(r) && !*stop) {
+    while (status == 0 && !last && !*stop) {
         status = lm_step(r);
         if (status != 0)
             break;
         train_meter_step(&r->meter, &r->p, lm_done(r));
-        status = after_step(r, lm_finished(r));
-    }
-    if (status == 0 && *stop && !lm_finished(r)) {
-        status = save(r);
-        if (status == 0)
-            status = infer_fail(r->err, INFER_EBUSY,
-                                "stopped at step %llu and saved; go on with "
-                                "infer-train lm --resume '%.120s'",
-                                (unsigned long long)r->p.step, r->o->out);
+        last = lm_finished(r); /* once: the clock goes on meanwhile */
+        status = after_step(r, &last);
     }
     train_meter_end(&r->meter);
-    return status;
+    if (status != 0 || last)
+        return status;
+    status = save(r);
+    return status ? status
+                  : infer_fail(r->err, INFER_EBUSY,
+                               "stopped at step %llu and saved; go on with "
+                               "infer-train lm --resume '%.120s'",
+                               (unsigned long long)r->p.step, r->o->out);
 }
 
-/* ---- begin and end
- * -----------------------------------------------------------
+/* ---- begin and end ---------------------------------------------------------
  */
 
 static int check_corpus(const struct run *r)
@@ -153,10 +169,16 @@ static int build(struct run *r)
     if (status == 0)
         status = infer_team_create(&r->team, (int)o->threads, 0, r->err);
     if (status == 0)
+        status = lm_check_memory(o, &shape, infer_team_size(r->team), r->err);
+    if (status == 0)
         status = net_create(&r->net, &shape, o->batch, o->context, r->team,
                             (enum train_precision)o->precision, r->err);
     if (status == 0)
         status = optim_create(&r->optim, r->net, &config, r->err);
+    if (status != 0)
+        return status;
+    if (o->ema > 0.0)
+        status = ema_create(&r->ema, r->net, (float)o->ema, r->err);
     if (status != 0)
         return status;
     r->tokens = malloc(rows * sizeof(*r->tokens));
@@ -164,17 +186,14 @@ static int build(struct run *r)
     r->window = malloc((o->context + 1) * sizeof(*r->window));
     if (!r->tokens || !r->targets || !r->window)
         return infer_fail(r->err, INFER_ENOMEM, "out of memory for a batch");
-    r->schedule = (struct schedule){.kind = (enum schedule_kind)o->schedule,
-                                    .warmup = o->warmup,
-                                    .total = 1.0,
-                                    .decay = o->decay,
-                                    .final = o->final};
-    return schedule_check(&r->schedule, r->err);
+    r->schedule = lm_schedule(o);
+    return 0;
 }
 
 static int start(struct run *r, bool resume)
 {
     const struct train_lm *o = r->o;
+    const struct train_state state = state_of(r);
     char folder[PATH_LEN];
     unsigned n_damaged = 0;
     int status = 1;
@@ -185,12 +204,14 @@ static int start(struct run *r, bool resume)
                                    .best = (double)INFINITY};
     path_in(r, "checkpoints", folder);
     if (resume)
-        status = train_checkpoint_latest(folder, r->net, r->optim, &r->p,
-                                         &n_damaged, r->err);
+        status =
+            train_checkpoint_latest(folder, &state, &r->p, &n_damaged, r->err);
     if (status < 0)
         return status;
     if (status == 1)
         net_init(r->net, o->seed);
+    if (status == 1 && o->ema > 0.0) /* the average begins with them */
+        ema_restart(r->ema);
     if (n_damaged)
         fprintf(stderr,
                 "infer-train lm: passed over %u damaged checkpoint(s); going "
@@ -198,29 +219,64 @@ static int start(struct run *r, bool resume)
                 n_damaged, (unsigned long long)r->p.step);
     r->seconds_before = r->p.seconds;
     r->started_ns = infer_clock_ns();
-    return train_record_open(&r->record, o->out, r->p.step, r->err);
+    status = train_record_open(&r->record, o->out, r->p.step, r->err);
+    return status ? status : lm_sample_begin(r);
+}
+
+/* Put the best parameters into the net; the last where they cannot be read. */
+static int take_best(struct run *r, uint64_t *step)
+{
+    const struct train_state params = {.net = r->net};
+    struct train_progress best = r->p;
+    struct infer_error why = {0};
+    char path[PATH_LEN];
+    int status;
+
+    path_in(r, "checkpoints/best.ckpt", path);
+    status = train_checkpoint_read(path, &params, &best, &why);
+    *step = status == 0 ? best.best_step : r->p.step;
+    if (status == 0)
+        return 0;
+    fprintf(stderr,
+            "infer-train lm: %s; the last parameters become the model\n",
+            why.text);
+    if (r->ema)
+        ema_swap(r->ema);
+    return 0;
+}
+
+/* Bits per byte as the engine's evaluation counts them: the first token is
+ * given, not predicted. */
+static double bits_per_byte(const struct run *r, double loss)
+{
+    const struct train_tokens *v = &r->corpus.val;
+    int32_t first = 0;
+    size_t n = 0;
+
+    train_tokens_read(v, 0, 1, r->corpus.n_vocab, &first);
+    infer_tokenizer_bytes(r->corpus.tokenizer, first, false, &n);
+    if (v->n_bytes <= n)
+        return 0.0;
+    return loss * (double)(v->n - 1) / log(2.0) / (double)(v->n_bytes - n);
 }
 
 /* The best parameters become the model. */
 static int finish(struct run *r, const char *const *argv)
 {
     struct train_card card = {.o = r->o, .argv = argv, .net = r->net};
-    struct train_progress best;
     char path[PATH_LEN], vocab[PATH_LEN];
     double loss = 0.0;
     int status;
 
     card.last = r->p;
     card.seconds = lm_seconds(r);
-    path_in(r, "checkpoints/best.ckpt", path);
-    status = train_checkpoint_read(path, r->net, NULL, &best, r->err);
+    status = take_best(r, &card.last.best_step);
     if (status == 0)
         status = lm_evaluate(r, 0, &loss);
     if (status != 0)
         return status;
     card.val_loss = loss;
-    card.bits_per_byte = loss * (double)(r->corpus.val.n - 1) / log(2.0) /
-                         (double)r->corpus.val.n_bytes;
+    card.bits_per_byte = bits_per_byte(r, loss);
     card.train_tokens = r->corpus.train.n;
     card.val_tokens = r->corpus.val.n;
     path_in(r, "tokenizer.gguf", vocab);
@@ -233,40 +289,55 @@ static int finish(struct run *r, const char *const *argv)
         status = train_card_write(&card, r->err);
     if (status == 0)
         printf("%s: %.4f nats per token, %.4f bits per byte on all validation "
-               "text (best of step %llu)\n",
+               "text (parameters of step %llu)\n",
                path, loss, card.bits_per_byte,
-               (unsigned long long)r->p.best_step);
+               (unsigned long long)card.last.best_step);
     return status;
 }
 
 static void release(struct run *r)
 {
     train_record_close(&r->record);
+    ema_free(r->ema);
     optim_free(r->optim);
     net_free(r->net);
     infer_team_free(r->team);
     train_corpus_close(&r->corpus);
+    train_folder_close(r->lock);
     free(r->tokens);
     free(r->targets);
     free(r->window);
 }
 
+/* What a full or failing disk leaves is a run to go on with. */
+static int advise(const struct run *r, int status)
+{
+    char why[160];
+
+    if (status != INFER_EIO || !train_folder_has_run(r->o->out) || !r->err)
+        return status;
+    snprintf(why, sizeof(why), "%.150s", r->err->text);
+    return infer_fail(r->err, status,
+                      "%s; mend that and go on with infer-train lm --resume "
+                      "'%.40s'",
+                      why, r->o->out);
+}
+
 int train_lm_run(const struct train_lm *o, const char *const *argv, bool resume,
                  const volatile int *stop, struct infer_error *err)
 {
-    struct run r = {.o = o, .err = err};
-    int status = resume ? train_folder_clean(o->out, err)
-                        : train_folder_make(o->out, err);
+    struct run r = {.o = o, .lock = -1, .err = err};
+    int status = train_folder_open(o->out, resume, &r.lock, err);
 
     if (status == 0 && !resume)
-        status = train_corpus_make(o, err);
+        status = train_corpus_make(o, stop, err);
     if (status == 0)
         status = train_corpus_open(&r.corpus, o->out, err);
     if (status == 0)
         status = check_corpus(&r);
     if (status == 0)
         status = build(&r);
-    if (status == 0 && !resume)
+    if (status == 0)
         status = train_config_write(o, argv, r.corpus.n_vocab, err);
     if (status == 0)
         status = start(&r, resume);
@@ -276,6 +347,7 @@ int train_lm_run(const struct train_lm *o, const char *const *argv, bool resume,
     }
     if (status == 0)
         status = finish(&r, argv);
+    status = advise(&r, status);
     release(&r);
     return status;
 }

@@ -36,7 +36,12 @@ struct train_lm {
 
     uint64_t log_every, eval_every, eval_tokens, save_every, keep; /* steps */
     uint64_t patience; /* evaluations without a better one; 0: never stop */
-    double peak;       /* GFLOP/s of the machine; 0: unknown */
+    double ema;        /* decay of averaged parameters; 0: none */
+    double peak;       /* GFLOP/s of the machine; 0: measure it */
+
+    uint64_t sample_tokens, sample_every; /* 0: no samples; steps */
+    const char *prompt;                   /* of samples */
+    double temperature;
 };
 
 /* Refuses what cannot work together; fills in what is derived. EINVAL */

@@ -11,6 +11,7 @@ struct run {
     struct infer_team *team;
     struct net *net;
     struct optim *optim;
+    struct ema *ema; /* NULL: not asked for */
     struct train_record record;
     struct train_progress p;
     struct train_meter meter;
@@ -20,7 +21,7 @@ struct run {
     uint64_t started_ns;       /* this process's training */
     double seconds_before;     /* of the run, before this process */
     double norm;
-    uint64_t stale; /* evaluations since the best */
+    int lock; /* descriptor that holds the folder; -1 */
     struct infer_error *err;
 };
 
@@ -29,6 +30,11 @@ struct run {
 
 struct net_shape lm_shape(const struct train_lm *o, uint32_t n_vocab);
 struct optim_config lm_optim(const struct train_lm *o);
+struct schedule lm_schedule(const struct train_lm *o);
+
+/* EINVAL: the machine has less memory than the net takes. */
+int lm_check_memory(const struct train_lm *o, const struct net_shape *shape,
+                    int n_threads, struct infer_error *err);
 
 double lm_seconds(const struct run *r); /* of training, all processes */
 /* Share of the run that is done, by the limit that counts: steps if given. */
@@ -49,5 +55,13 @@ int lm_step(struct run *r);
 /* Nats per token of the first `limit` validation tokens (0: all), in windows
  * of the full context, as the engine's evaluation cuts them. Errors  EFORMAT */
 int lm_evaluate(struct run *r, uint64_t limit, double *loss);
+
+/* ---- lm_sample.c: what the model writes meanwhile --------------------------
+ */
+
+/* Drop what a process that was cut off wrote after the checkpoint. */
+int lm_sample_begin(struct run *r);
+/* Print a sample and keep it in samples.txt. Errors  EIO, ENOMEM */
+int lm_sample(struct run *r);
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "core/base/error.h"
 
+#include <unistd.h>
+
 /* ---- settings --------------------------------------------------------------
  */
 
@@ -32,6 +34,10 @@ static int check_shape(struct train_lm *o, struct infer_error *err)
 
 int train_lm_check(struct train_lm *o, struct infer_error *err)
 {
+    struct net_shape shape;
+    struct schedule schedule;
+    int status;
+
     if (!o->steps && o->time <= 0.0)
         return infer_fail(err, INFER_EINVAL,
                           "no end is given: pass --steps N or --time 10m");
@@ -39,7 +45,18 @@ int train_lm_check(struct train_lm *o, struct infer_error *err)
         return infer_fail(err, INFER_EINVAL,
                           "no validation text: pass --val FILE, or a "
                           "--val-share above 0");
-    return check_shape(o, err);
+    if (!o->sample_every)
+        o->sample_every = o->eval_every;
+    status = check_shape(o, err);
+    if (status == 0) { /* before hours of reading data; any vocabulary does */
+        shape = lm_shape(o, 256);
+        status = net_shape_check(&shape, err);
+    }
+    if (status == 0) {
+        schedule = lm_schedule(o);
+        status = schedule_check(&schedule, err);
+    }
+    return status;
 }
 
 struct net_shape lm_shape(const struct train_lm *o, uint32_t n_vocab)
@@ -75,6 +92,32 @@ struct optim_config lm_optim(const struct train_lm *o)
     return c;
 }
 
+struct schedule lm_schedule(const struct train_lm *o)
+{
+    return (struct schedule){.kind = (enum schedule_kind)o->schedule,
+                             .warmup = o->warmup,
+                             .total = 1.0,
+                             .decay = o->decay,
+                             .final = o->final};
+}
+
+int lm_check_memory(const struct train_lm *o, const struct net_shape *shape,
+                    int n_threads, struct infer_error *err)
+{
+    const double have =
+        (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    const double need =
+        (double)net_bytes(shape, o->batch, o->context, n_threads);
+
+    if (need < have)
+        return 0;
+    return infer_fail(err, INFER_EINVAL,
+                      "this shape and batch take %.1f GB of memory, the "
+                      "machine has %.1f: choose a smaller --width, --layers, "
+                      "--batch (and a larger --accumulate) or --context",
+                      need / 1e9, have / 1e9);
+}
+
 /* ---- where the run is ------------------------------------------------------
  */
 
@@ -96,7 +139,7 @@ bool lm_finished(const struct run *r)
 {
     return (r->o->steps && r->p.step >= r->o->steps) ||
            (r->o->time > 0.0 && lm_seconds(r) >= r->o->time) ||
-           (r->o->patience && r->stale >= r->o->patience);
+           (r->o->patience && r->p.stale >= r->o->patience);
 }
 
 uint64_t lm_context(const struct run *r)

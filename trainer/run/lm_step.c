@@ -28,12 +28,12 @@ static int fill_batch(struct run *r, size_t n_seqs, size_t n_tokens)
     return 0;
 }
 
-static int not_finite(struct run *r, const char *what)
+static int not_finite(struct run *r, const char *what, uint64_t step)
 {
     return infer_fail(r->err, INFER_EFORMAT,
                       "the %s is not finite at step %llu; nothing of it was "
                       "saved. Try a lower --lr or a longer --warmup",
-                      what, (unsigned long long)r->p.step + 1);
+                      what, (unsigned long long)step);
 }
 
 int lm_step(struct run *r)
@@ -57,10 +57,12 @@ int lm_step(struct run *r)
                          train_mix(o->seed ^ 0xd509, r->p.step * 4096 + i));
     }
     if (!isfinite(nll))
-        return not_finite(r, "loss");
+        return not_finite(r, "loss", r->p.step + 1);
     r->norm = optim_step(r->optim, lr);
     if (!isfinite(r->norm))
-        return not_finite(r, "gradient");
+        return not_finite(r, "gradient", r->p.step + 1);
+    if (r->ema)
+        ema_update(r->ema);
     r->p.step++;
     r->p.n_tokens += (uint64_t)n;
     r->p.sum_loss += nll / n;
@@ -97,5 +99,5 @@ int lm_evaluate(struct run *r, uint64_t limit, double *loss)
         counted += n;
     }
     *loss = nll / (double)counted;
-    return isfinite(*loss) ? 0 : not_finite(r, "validation loss");
+    return isfinite(*loss) ? 0 : not_finite(r, "validation loss", r->p.step);
 }

@@ -1,6 +1,8 @@
 /* progress.c - see progress.h. */
 #include "trainer/run/progress.h"
 
+#include "trainer/gemm/peak.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -10,26 +12,46 @@ enum { REDRAW_NS = 250 * 1000 * 1000 };
 void train_meter_start(struct train_meter *m, const struct train_lm *o,
                        const struct net *net, uint64_t n_tokens)
 {
+    const enum train_precision precision = train_gemm_precision(net_gemm(net));
+
     *m = (struct train_meter){.tty = isatty(STDOUT_FILENO),
                               .flops = net_flops_per_token(net, o->context),
                               .peak = o->peak * 1e9,
                               .start_done = -1.0};
     m->start_ns = m->row_ns = m->shown_ns = infer_clock_ns();
     m->row_tokens = n_tokens;
-    printf("%.3f M parameters, %.1f MFLOP a token\n",
-           (double)net_n_params(net) / 1e6, m->flops / 1e6);
+    if (m->peak <= 0.0)
+        m->peak = train_peak(net_team(net), precision);
+    printf("%.3f M parameters, %.1f MFLOP a token, %s, %d threads, peak %.0f "
+           "GFLOP/s\n",
+           (double)net_n_params(net) / 1e6, m->flops / 1e6,
+           precision == TRAIN_BF16 ? "bf16" : "f32",
+           infer_team_size(net_team(net)), m->peak / 1e9);
     fflush(stdout);
+}
+
+/* Tokens per second since the last row. */
+static double speed_now(const struct train_meter *m, uint64_t n_tokens)
+{
+    const double s = (double)(infer_clock_ns() - m->row_ns) / 1e9;
+
+    return s > 0.0 ? (double)(n_tokens - m->row_tokens) / s : 0.0;
 }
 
 double train_meter_speed(struct train_meter *m, uint64_t n_tokens)
 {
-    const uint64_t now = infer_clock_ns();
-    const double s = (double)(now - m->row_ns) / 1e9;
-    const double speed = s > 0.0 ? (double)(n_tokens - m->row_tokens) / s : 0.0;
+    const double speed = speed_now(m, n_tokens);
 
-    m->row_ns = now;
+    m->row_ns = infer_clock_ns();
     m->row_tokens = n_tokens;
     return speed;
+}
+
+static void print_speed(const struct train_meter *m, double speed)
+{
+    printf("  %.0f tokens/s", speed);
+    if (m->peak > 0.0)
+        printf(" (%.1f %% of peak)", 100.0 * speed * m->flops / m->peak);
 }
 
 /* "3m20s" that the run still takes */
@@ -53,9 +75,10 @@ void train_meter_step(struct train_meter *m, const struct train_progress *p,
     if (!m->tty || now - m->shown_ns < REDRAW_NS)
         return;
     m->shown_ns = now;
-    printf(
-        "\r\033[Kstep %llu  loss %.4f  %3.0f %%", (unsigned long long)p->step,
-        p->sum_steps ? p->sum_loss / (double)p->sum_steps : 0.0, 100.0 * done);
+    printf("\r\033[Kstep %llu  loss %.4f", (unsigned long long)p->step,
+           p->sum_steps ? p->sum_loss / (double)p->sum_steps : 0.0);
+    print_speed(m, speed_now(m, p->n_tokens));
+    printf("  %.0f %% done", 100.0 * done);
     print_left(m, done);
     fflush(stdout);
 }
@@ -67,9 +90,7 @@ void train_meter_row(struct train_meter *m, const struct train_row *row,
            (unsigned long long)row->step, row->loss);
     if (isfinite(row->val_loss))
         printf("  val %.4f", row->val_loss);
-    printf("  %.0f tokens/s", row->speed);
-    if (m->peak > 0.0)
-        printf(" (%.0f %% of peak)", 100.0 * row->speed * m->flops / m->peak);
+    print_speed(m, row->speed);
     print_left(m, done);
     putchar('\n');
     fflush(stdout);

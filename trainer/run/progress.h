@@ -11,10 +11,10 @@
 
 struct train_meter {
     bool tty;
-    double flops, peak;          /* per token; of the machine per second or 0 */
-    uint64_t start_ns;           /* of this process's training */
-    double start_done;           /* share of the run done then; -1: unset */
-    uint64_t shown_ns;           /* the line was drawn */
+    double flops, peak; /* per token; per second of the machine, 0: unknown */
+    uint64_t start_ns;  /* of this process's training */
+    double start_done;  /* share of the run done then; -1: unset */
+    uint64_t shown_ns;  /* the line was drawn */
     uint64_t row_ns, row_tokens; /* at the last row */
 };
 

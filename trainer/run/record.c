@@ -5,6 +5,7 @@
 #include "trainer/run/record.h"
 
 #include "core/base/error.h"
+#include "core/format/replace.h"
 
 #include <errno.h>
 #include <math.h>
@@ -34,6 +35,24 @@ static FILE *open_in(const struct train_record *r, const char *name,
     return f;
 }
 
+/* Close a stream in memory and put what it holds in the file's place. */
+static int replace_stream(const struct train_record *r, const char *name,
+                          FILE *f, char **text, const size_t *size,
+                          struct infer_error *err)
+{
+    char *path = NULL;
+    int status;
+
+    if (!f || fclose(f) != 0 || asprintf(&path, "%s/%s", r->folder, name) < 0)
+        status = infer_fail(err, INFER_ENOMEM, "out of memory");
+    else
+        status = infer_replace_file(path, *text, *size, err);
+    free(path);
+    free(*text);
+    *text = NULL;
+    return status;
+}
+
 static int keep(struct train_record *r, const struct train_row *row)
 {
     if (r->n == r->cap) {
@@ -49,7 +68,7 @@ static int keep(struct train_record *r, const struct train_row *row)
     return 0;
 }
 
-/* An absent number is an empty field; %.17g reads back as it was. */
+/* An absent number is an empty field. */
 static void csv_number(FILE *f, double v, char end)
 {
     if (isfinite(v))
@@ -63,11 +82,8 @@ static void json_number(FILE *f, const char *name, double v)
         fprintf(f, ",\"%s\":%.9g", name, v);
 }
 
-static int write_row(struct train_record *r, const struct train_row *row,
-                     struct infer_error *err)
+static void write_csv(FILE *c, const struct train_row *row)
 {
-    FILE *c = r->csv, *j = r->jsonl;
-
     fprintf(c, "%llu,%llu,", (unsigned long long)row->step,
             (unsigned long long)row->tokens);
     csv_number(c, row->seconds, ',');
@@ -76,6 +92,10 @@ static int write_row(struct train_record *r, const struct train_row *row,
     csv_number(c, row->lr, ',');
     csv_number(c, row->norm, ',');
     csv_number(c, row->speed, '\n');
+}
+
+static void write_jsonl(FILE *j, const struct train_row *row)
+{
     fprintf(j, "{\"step\":%llu,\"tokens\":%llu", (unsigned long long)row->step,
             (unsigned long long)row->tokens);
     json_number(j, "seconds", row->seconds);
@@ -85,11 +105,41 @@ static int write_row(struct train_record *r, const struct train_row *row,
     json_number(j, "norm", row->norm);
     json_number(j, "speed", row->speed);
     fputs("}\n", j);
-    if (fflush(c) != 0)
+}
+
+static int write_row(struct train_record *r, const struct train_row *row,
+                     struct infer_error *err)
+{
+    write_csv(r->csv, row);
+    write_jsonl(r->jsonl, row);
+    if (fflush(r->csv) != 0)
         return io_fail(r, "metrics.csv", err);
-    if (fflush(j) != 0)
+    if (fflush(r->jsonl) != 0)
         return io_fail(r, "metrics.jsonl", err);
     return 0;
+}
+
+/* The file with the rows that are kept, so that a kill never finds fewer; then
+ * open it to append. */
+static int begin_file(const struct train_record *r, const char *name,
+                      const char *first,
+                      void (*write)(FILE *f, const struct train_row *row),
+                      FILE **out, struct infer_error *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    int status;
+
+    if (f)
+        fputs(first, f);
+    for (size_t i = 0; f && i < r->n; i++)
+        write(f, &r->rows[i]);
+    status = replace_stream(r, name, f, &text, &size, err);
+    if (status != 0)
+        return status;
+    *out = open_in(r, name, "a");
+    return *out ? 0 : io_fail(r, name, err);
 }
 
 static double field(char **s)
@@ -133,27 +183,37 @@ static int read_back(struct train_record *r, uint64_t last_step)
 int train_record_open(struct train_record *r, const char *folder,
                       uint64_t last_step, struct infer_error *err)
 {
-    int status = 0;
+    int status;
 
     *r = (struct train_record){.folder = strdup(folder)};
     if (!r->folder || (last_step > 0 && read_back(r, last_step) != 0))
         return infer_fail(err, INFER_ENOMEM, "out of memory");
-    r->csv = open_in(r, "metrics.csv", "w");
-    r->jsonl = open_in(r, "metrics.jsonl", "w");
-    if (!r->csv || !r->jsonl)
-        return io_fail(r, r->csv ? "metrics.jsonl" : "metrics.csv", err);
-    fputs(head, r->csv);
-    for (size_t i = 0; i < r->n && status == 0; i++)
-        status = write_row(r, &r->rows[i], err);
+    status = begin_file(r, "metrics.csv", head, write_csv, &r->csv, err);
+    if (status == 0)
+        status =
+            begin_file(r, "metrics.jsonl", "", write_jsonl, &r->jsonl, err);
+    if (status == 0)
+        status = train_events_open(&r->events, folder, last_step + 1, err);
     return status;
 }
 
 int train_record_add(struct train_record *r, const struct train_row *row,
                      struct infer_error *err)
 {
+    const struct train_scalar scalars[] = {
+        {"loss/training", row->loss}, {"loss/validation", row->val_loss},
+        {"learning rate", row->lr},   {"gradient length", row->norm},
+        {"tokens/s", row->speed},     {"tokens", (double)row->tokens},
+    };
+    int status;
+
     if (keep(r, row) != 0)
         return infer_fail(err, INFER_ENOMEM, "out of memory");
-    return write_row(r, row, err);
+    status = write_row(r, row, err);
+    if (status == 0)
+        status = train_events_add(&r->events, row->step, scalars,
+                                  sizeof(scalars) / sizeof(*scalars), err);
+    return status;
 }
 
 void train_record_close(struct train_record *r)
@@ -162,6 +222,7 @@ void train_record_close(struct train_record *r)
         fclose(r->csv);
     if (r->jsonl)
         fclose(r->jsonl);
+    train_events_close(&r->events);
     free(r->rows);
     free(r->folder);
     *r = (struct train_record){0};
@@ -237,10 +298,12 @@ static void draw_axes(FILE *f, const struct range *g)
 int train_record_draw(const struct train_record *r, struct infer_error *err)
 {
     const struct range g = find_range(r);
-    FILE *f = open_in(r, "loss.svg", "w");
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
 
     if (!f)
-        return io_fail(r, "loss.svg", err);
+        return infer_fail(err, INFER_ENOMEM, "out of memory");
     fprintf(f,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
             "font-family=\"sans-serif\" font-size=\"12\">\n"
@@ -254,7 +317,5 @@ int train_record_draw(const struct train_record *r, struct infer_error *err)
             "<tspan fill=\"#4878cf\">training</tspan>, "
             "<tspan fill=\"#d65f5f\">validation</tspan></text>\n</svg>\n",
             LEFT + 120, HEIGHT - 6);
-    if (fclose(f) != 0)
-        return io_fail(r, "loss.svg", err);
-    return 0;
+    return replace_stream(r, "loss.svg", f, &text, &size, err);
 }

@@ -1,13 +1,11 @@
 /*
- * record.h - what a run leaves for people: metrics.csv and metrics.jsonl as it
- * goes, loss.svg, and the progress on the terminal.
+ * record.h - what a run leaves for people: metrics.csv, metrics.jsonl and
+ * TensorBoard's events as it goes, and loss.svg.
  */
 #ifndef TRAINER_RUN_RECORD_H
 #define TRAINER_RUN_RECORD_H
 
-#include "infer.h"
-
-#include <stdio.h>
+#include "trainer/run/tfevents.h"
 
 /* A line of metrics; NAN: not measured at this step. */
 struct train_row {
@@ -25,11 +23,13 @@ struct train_record {
     struct train_row *rows; /* [n] of the whole run */
     size_t n, cap;
     FILE *csv, *jsonl;
+    struct train_events events;
 };
 
 /*
  * Open the files in a folder; rows up to last_step are taken over from
- * metrics.csv, later ones (of a run that was cut off) are dropped.
+ * metrics.csv, later ones (of a run that was cut off) are dropped. Each call
+ * begins another file of events.
  * Errors  EIO, ENOMEM
  */
 int train_record_open(struct train_record *r, const char *folder,
