@@ -140,13 +140,14 @@ $B/tests/fuzz/%: $B/tests/fuzz/%.o $B/libserver.a $B/libinfer.a
 # ---- tests -------------------------------------------------------------------
 
 INFERD ?= $(if $(filter build/release,$B),bin,$B)/inferd
+TRAIN  ?= $(if $(filter build/release,$B),bin,$B)/infer-train
 SAN    = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize
 
 test: ## install what is missing, build, run every fast test
 	@scripts/deps.sh build test
 	@$(MAKE) -s -j$(JOBS) all tests
 	@rc=0; \
-	for t in test-unit test-kernels test-golden test-http; do \
+	for t in test-unit test-kernels test-golden test-http test-train; do \
 	    echo "== $$t"; $(MAKE) -s $$t || rc=1; \
 	done; \
 	[ $$rc = 0 ] && echo "== all passed" || echo "== some failed"; exit $$rc
@@ -159,13 +160,17 @@ test-golden: $(filter $B/tests/golden/%,$(TESTS)) ## against the reference, scal
 	@scripts/test-c.sh $^
 test-http: all ## the program itself, over its socket
 	@INFERD=$(INFERD) $(PYTHON) tests/http/run.py $(ARGS)
+test-train: all ## infer-train itself: runs, kills, full disks
+	@TRAIN=$(TRAIN) INFERD=$(INFERD) $(PYTHON) tests/train/run.py $(ARGS)
 test-load: all ## longer: leaks, overload, latency under load
 	@INFERD=$(INFERD) $(PYTHON) tests/load/run.py $(ARGS)
-test-all: test test-load asan tsan fuzz ## everything, with the sanitizers
+test-train-slow: all ## longer: 100 kills, every fault, texts of a gigabyte
+	@KILLS=100 SLOW=1 TRAIN=$(TRAIN) INFERD=$(INFERD) $(PYTHON) tests/train/run.py $(ARGS)
+test-all: test test-load test-train-slow asan tsan fuzz ## everything, with the sanitizers
 
-asan: ## C and HTTP tests under ASan and UBSan
+asan: ## C, HTTP and trainer tests under ASan and UBSan
 	@$(MAKE) -s -j$(JOBS) B=build/asan CFLAGS='$(SAN)=address,undefined' all tests
-	@for t in test-unit test-kernels test-golden test-http; do \
+	@for t in test-unit test-kernels test-golden test-http test-train; do \
 	    $(MAKE) -s B=build/asan CFLAGS='$(SAN)=address,undefined' CPUS=all $$t || exit 1; \
 	done
 ubsan: ## C tests under UBSan alone (quicker than asan)
@@ -221,7 +226,7 @@ help: ## this list
 clean: ## remove everything built
 	rm -rf build bin compile_commands.json
 .PHONY: all force debug dev run install test tests test-unit test-kernels test-golden \
-	test-http test-load test-all asan ubsan tsan fuzz fuzzers cov bench check \
+	test-http test-train test-load test-train-slow test-all asan ubsan tsan fuzz fuzzers cov bench check \
 	check-headers check-layers lint format check-format tidy compdb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:

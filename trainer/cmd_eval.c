@@ -6,12 +6,15 @@
 #include "trainer/commands.h"
 #include "trainer/run/evaluate.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
 
 struct options {
     struct train_list model;
     struct train_text text;
     uint64_t context, max_tokens, threads;
+    int split; /* an enum train_split */
+    bool json;
 };
 
 static const char usage[] =
@@ -34,6 +37,11 @@ static int parse(struct options *o, const char *const *argv,
          "stop after as many (all)"},
         {"threads", TRAIN_OPT_COUNT, &o->threads, "N", 0, 256,
          "compute threads (0: one per processor)"},
+        {"split", TRAIN_OPT_CHOICE, &o->split, "all|train|val", 0, 0,
+         "which part of it, as lm divides it (all)"},
+        {"val-share", TRAIN_OPT_REAL, &o->text.val_share, "X", 0, 0.9,
+         "of --split, as it was given to lm (0.1)"},
+        {"json", TRAIN_OPT_FLAG, &o->json, "", 0, 0, "print one JSON object"},
         TRAIN_TEXT_OPTIONS(&o->text),
     };
 
@@ -48,34 +56,61 @@ static int check(const struct options *o, struct infer_error *err)
     if (o->text.paths.n == 0)
         return infer_fail(err, INFER_EINVAL,
                           "--data is missing: name a text to evaluate on");
+    if (o->split != TRAIN_SPLIT_ALL && o->text.val_share <= 0.0)
+        return infer_fail(err, INFER_EINVAL,
+                          "--split needs a --val-share above 0");
     return 0;
+}
+
+static void print_scores(const char *model, const struct train_evaluation *e,
+                         bool json)
+{
+    const struct {
+        const char *name;
+        double value;
+        int digits;
+    } scores[] = {
+        {"loss", e->loss, 6},
+        {"perplexity", e->perplexity, 5},
+        {"bits_per_byte", e->bits_per_byte, 6},
+        {"accuracy", e->accuracy, 5},
+        {"tokens", (double)e->n_tokens, 0},
+        {"bytes", (double)e->n_bytes, 0},
+        {"context", (double)e->context, 0},
+        {"seconds", e->seconds, 2},
+    };
+    cJSON *name = json ? cJSON_CreateString(model) : NULL;
+    char *quoted = name ? cJSON_PrintUnformatted(name) : NULL;
+
+    if (json)
+        printf("{\"model\":%s", quoted ? quoted : "null");
+    for (size_t i = 0; i < sizeof(scores) / sizeof(*scores); i++)
+        printf(json ? ",\"%s\":%.*f" : "%-13s  %.*f\n", scores[i].name,
+               scores[i].digits, scores[i].value);
+    if (json)
+        puts("}");
+    cJSON_free(quoted);
+    cJSON_Delete(name);
 }
 
 static int work(const struct options *o, struct infer_error *err)
 {
     const struct train_evaluate_options how = {.context = o->context,
                                                .max_tokens = o->max_tokens,
+                                               .split = o->split,
                                                .n_threads = (int)o->threads};
     struct train_evaluation e;
     const int status =
         train_evaluate_file(o->model.items[0], &o->text, &how, &e, err);
 
-    if (status != 0)
-        return status;
-    printf("loss           %.6f\n", e.loss);
-    printf("perplexity     %.5f\n", e.perplexity);
-    printf("bits_per_byte  %.6f\n", e.bits_per_byte);
-    printf("accuracy       %.5f\n", e.accuracy);
-    printf("tokens         %llu\n", (unsigned long long)e.n_tokens);
-    printf("bytes          %llu\n", (unsigned long long)e.n_bytes);
-    printf("context        %llu\n", (unsigned long long)e.context);
-    printf("seconds        %.2f\n", e.seconds);
-    return 0;
+    if (status == 0)
+        print_scores(o->model.items[0], &e, o->json);
+    return status;
 }
 
 int train_cmd_eval(const char *const *argv)
 {
-    struct options o = {0};
+    struct options o = {.text.val_share = 0.1};
     struct infer_error err = {0};
     int status = parse(&o, argv, &err), rc;
 

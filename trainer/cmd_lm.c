@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "trainer/commands.h"
 #include "trainer/run/card.h"
+#include "trainer/run/folder.h"
 #include "trainer/run/lm.h"
 
 #include <signal.h>
@@ -209,6 +210,10 @@ static int read_options(struct train_lm *o, const char **resume, char ***old,
         return infer_fail(err, INFER_EINVAL,
                           "--resume takes the data and --out of the run; leave "
                           "them out");
+    if (!train_folder_has_run(*resume))
+        return infer_fail(err, INFER_EINVAL,
+                          "'%.150s' holds no run to resume (no config.json)",
+                          *resume);
     status = train_config_read(*resume, old, err);
     if (status == 0)
         status = join(old, argv, err);

@@ -72,6 +72,9 @@ static int check(const struct options *o, struct infer_error *err)
         return infer_fail(err, INFER_EINVAL,
                           "--out is missing: name the "
                           "result, e.g. --out tokenizer");
+    if (!o->text.paths.n)
+        return infer_fail(err, INFER_EINVAL,
+                          "no data given: name text files, JSONL or folders");
     if (o->bytes && o->no_bytes)
         return infer_fail(err, INFER_EINVAL,
                           "--byte-fallback and --no-byte-fallback exclude "

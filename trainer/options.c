@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HELP_COLUMN = 30 };
+enum { HELP_COLUMN = 30, HELP_END = 79 };
 
 int train_list_add(struct train_list *list, const char *item)
 {
@@ -193,6 +193,25 @@ int train_options_parse(const struct train_option *options, size_t n,
     return status;
 }
 
+/* Words from a column on, in as many lines as they need. */
+static void print_words(const char *text)
+{
+    size_t at = HELP_COLUMN;
+
+    while (*text) {
+        const size_t n = strcspn(text, " ");
+
+        if (at > HELP_COLUMN && at + 1 + n > HELP_END) {
+            printf("\n%*s", HELP_COLUMN, "");
+            at = HELP_COLUMN;
+        }
+        at += n + (at > HELP_COLUMN);
+        printf("%s%.*s", at > HELP_COLUMN + n ? " " : "", (int)n, text);
+        text += n + (text[n] == ' ');
+    }
+    putchar('\n');
+}
+
 void train_options_help(const char *usage, const struct train_option *options,
                         size_t n)
 {
@@ -208,6 +227,7 @@ void train_options_help(const char *usage, const struct train_option *options,
                           o->kind == TRAIN_OPT_FLAG ? "" : o->arg);
         if (used >= HELP_COLUMN)
             used = printf("\n") - 1;
-        printf("%*s%s\n", HELP_COLUMN - used, "", o->help);
+        printf("%*s", HELP_COLUMN - used, "");
+        print_words(o->help);
     }
 }

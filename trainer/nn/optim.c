@@ -75,7 +75,7 @@ int optim_parse(const char *text, enum optim_kind *kind,
                       text);
 }
 
-static int check(const struct optim_config *c, struct infer_error *err)
+int optim_check(const struct optim_config *c, struct infer_error *err)
 {
     const struct {
         const char *what;
@@ -133,7 +133,7 @@ int optim_create(struct optim **out, struct net *net,
                  const struct optim_config *config, struct infer_error *err)
 {
     struct optim *o;
-    int status = check(config, err);
+    int status = optim_check(config, err);
 
     if (status)
         return status;

@@ -39,6 +39,9 @@ struct optim_config optim_default(enum optim_kind kind);
 int optim_parse(const char *text, enum optim_kind *kind,
                 struct infer_error *err);
 
+/* EINVAL with a sentence, or 0. */
+int optim_check(const struct optim_config *c, struct infer_error *err);
+
 struct optim; /* opaque */
 
 /*

@@ -261,5 +261,13 @@ int train_checkpoint_latest(const char *folder, const struct train_state *s,
         ++*n_damaged;
     }
     free_list(names, n);
+    if (status < 0 && n > 0) {
+        char why[120];
+
+        snprintf(why, sizeof(why), "%.110s", err ? err->text : "");
+        return infer_fail(err, status,
+                          "no checkpoint in '%.90s' can be used (%s)", folder,
+                          why);
+    }
     return status;
 }

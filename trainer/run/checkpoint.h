@@ -58,7 +58,7 @@ int train_checkpoint_read(const char *path, const struct train_state *s,
  * The newest checkpoint of the folder that is whole.
  *   n_damaged  out  newer ones that are not
  * Returns 1 when the folder has none.
- * Errors  EIO, EFORMAT (none of them can be used; says why the oldest cannot)
+ * Errors  EIO, EFORMAT (none of them can be used)
  */
 int train_checkpoint_latest(const char *folder, const struct train_state *s,
                             struct train_progress *p, unsigned *n_damaged,

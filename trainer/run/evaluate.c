@@ -31,6 +31,7 @@ struct evaluation {
     struct train_encoder encoder;
     struct train_ids ids;
     uint64_t max_tokens;
+    int split;
 
     uint32_t n_vocab, context, n_seqs, max_rows;
     struct infer_row *rows;  /* [max_rows] of one call */
@@ -45,6 +46,8 @@ static int add_part(void *user, const struct train_part *part,
 {
     struct evaluation *e = user;
 
+    if (e->split && part->val != (e->split == TRAIN_SPLIT_VAL))
+        return 0;
     if (e->max_tokens && e->ids.n > e->max_tokens)
         return 0;
     return train_encode(&e->encoder, part, &e->ids, err);
@@ -156,13 +159,16 @@ static int make_session(struct evaluation *e, uint64_t context,
 }
 
 static int read_text(struct evaluation *e, const struct train_text *text,
-                     uint64_t max_tokens, struct infer_error *err)
+                     struct infer_error *err)
 {
+    const uint64_t max_tokens = e->max_tokens;
+    struct train_text divided = *text;
     int status = train_encoder_init(&e->encoder, e->model->tokenizer, err);
 
-    e->max_tokens = max_tokens;
+    if (!e->split)
+        divided.val_share = 0.0;
     if (status == 0)
-        status = train_text_each(text, add_part, e, NULL, err);
+        status = train_text_each(&divided, add_part, e, NULL, err);
     if (status == 0 && e->ids.n < 2)
         status =
             infer_fail(err, INFER_EINVAL,
@@ -202,13 +208,13 @@ int train_evaluate_file(const char *model, const struct train_text *text,
                         struct train_evaluation *out, struct infer_error *err)
 {
     const uint64_t start = infer_clock_ns();
-    struct evaluation e = {0};
+    struct evaluation e = {.max_tokens = how->max_tokens, .split = how->split};
     int status = infer_model_load(&e.model, model, NULL, err);
 
     if (status == 0)
         status = infer_team_create(&e.team, how->n_threads, 0, err);
     if (status == 0)
-        status = read_text(&e, text, how->max_tokens, err);
+        status = read_text(&e, text, err);
     if (status == 0)
         status = make_session(&e, how->context, err);
     for (uint64_t w = 0; status == 0 && w * e.context < e.ids.n - 1;

@@ -11,10 +11,14 @@
 
 #include "trainer/data/text.h"
 
+/* Which part of a text, as a run with the same val_share divides it. */
+enum train_split { TRAIN_SPLIT_ALL, TRAIN_SPLIT_TRAIN, TRAIN_SPLIT_VAL };
+
 struct train_evaluate_options {
     uint64_t context;    /* tokens; 0: the model's training context */
     uint64_t max_tokens; /* evaluated at most; 0: all */
     int n_threads;       /* 0: all processors */
+    int split;           /* an enum train_split */
 };
 
 struct train_evaluation {

@@ -105,10 +105,6 @@ int train_folder_open(const char *path, bool resume, int *fd,
 
     if (!resume)
         status = make(path, err);
-    else if (strlen(path) > 3000 || !train_folder_has_run(path))
-        status = infer_fail(err, INFER_EINVAL,
-                            "'%.150s' holds no run to resume (no config.json)",
-                            path);
     if (status == 0)
         status = lock(path, fd, err);
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts) && status == 0; i++) {

@@ -6,11 +6,10 @@
 
 /*
  * Make the folder of a new run with its subfolders, or enter that of one to
- * resume; keep other processes out until close or the end of this one, and
- * remove what a killed one left half written.
- *   lock  out  for close
- * Errors  EINVAL (a run is there already, or none), EBUSY (another process is
- *         at work there), EIO
+ * resume (it must be there); keep other processes out until close or the end of
+ * this one, and remove what a killed one left half written. lock  out  for
+ * close Errors  EINVAL (a run is there already), EBUSY (another process is at
+ * work there), EIO
  */
 int train_folder_open(const char *path, bool resume, int *lock,
                       struct infer_error *err);

@@ -337,10 +337,12 @@ int train_lm_run(const struct train_lm *o, const char *const *argv, bool resume,
         status = check_corpus(&r);
     if (status == 0)
         status = build(&r);
-    if (status == 0)
+    if (status == 0 && !resume)
         status = train_config_write(o, argv, r.corpus.n_vocab, err);
     if (status == 0)
         status = start(&r, resume);
+    if (status == 0 && resume) /* the options given now are good */
+        status = train_config_write(o, argv, r.corpus.n_vocab, err);
     if (status == 0) {
         train_meter_start(&r.meter, o, r.net, r.p.n_tokens);
         status = loop(&r, stop);

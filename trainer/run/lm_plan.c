@@ -36,8 +36,12 @@ int train_lm_check(struct train_lm *o, struct infer_error *err)
 {
     struct net_shape shape;
     struct schedule schedule;
+    struct optim_config optim;
     int status;
 
+    if (!o->text.paths.n)
+        return infer_fail(err, INFER_EINVAL,
+                          "no data given: name text files, JSONL or folders");
     if (!o->steps && o->time <= 0.0)
         return infer_fail(err, INFER_EINVAL,
                           "no end is given: pass --steps N or --time 10m");
@@ -55,6 +59,10 @@ int train_lm_check(struct train_lm *o, struct infer_error *err)
     if (status == 0) {
         schedule = lm_schedule(o);
         status = schedule_check(&schedule, err);
+    }
+    if (status == 0) {
+        optim = lm_optim(o);
+        status = optim_check(&optim, err);
     }
     return status;
 }
