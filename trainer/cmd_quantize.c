@@ -16,7 +16,8 @@ struct options {
     struct train_list files;
     const char *type;
     struct train_text eval;
-    uint64_t context;
+    struct train_list imatrix;
+    uint64_t context, imatrix_tokens;
 };
 
 static const char usage[] =
@@ -34,8 +35,12 @@ static int parse(struct options *o, const char *const *argv,
          "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k"},
         {"eval", TRAIN_OPT_LIST, &o->eval.paths, "FILE", 0, 0,
          "print the loss on this text before and after"},
+        {"imatrix", TRAIN_OPT_LIST, &o->imatrix, "FILE", 0, 0,
+         "weigh errors by what the matrices see in this text"},
+        {"imatrix-tokens", TRAIN_OPT_COUNT, &o->imatrix_tokens, "N", 0, 1e12,
+         "of that text at most; 0: all (200k)"},
         {"context", TRAIN_OPT_COUNT, &o->context, "N", 2, 1e6,
-         "tokens of one window of --eval (the model's)"},
+         "tokens of one window of --eval and --imatrix (the model's)"},
         TRAIN_TEXT_OPTIONS(&o->eval),
     };
 
@@ -90,9 +95,22 @@ static int print_loss(const struct options *o, const char *path,
 static int work(const struct options *o, int type, struct infer_error *err)
 {
     struct train_quantize_report report;
-    int status = train_quantize_file(o->files.items[0], o->files.items[1],
-                                     (uint32_t)type, &report, err);
+    struct train_importance *imp = NULL;
+    struct train_text calibration = o->eval;
+    int status = 0;
 
+    calibration.paths = o->imatrix;
+    if (o->imatrix.n)
+        status = train_importance_create(&imp, o->files.items[0], &calibration,
+                                         o->context, o->imatrix_tokens, err);
+    if (status == 0)
+        status = train_quantize_file(o->files.items[0], o->files.items[1],
+                                     (uint32_t)type, imp, &report, err);
+    if (status == 0 && imp)
+        printf("importance of %zu matrices from %llu tokens\n",
+               report.n_weighed,
+               (unsigned long long)train_importance_tokens(imp));
+    train_importance_free(imp);
     if (status == 0) {
         printf("%s\n", o->files.items[1]);
         print_report(&report);
@@ -104,7 +122,7 @@ static int work(const struct options *o, int type, struct infer_error *err)
 
 int train_cmd_quantize(const char *const *argv)
 {
-    struct options o = {0};
+    struct options o = {.imatrix_tokens = 200000};
     struct infer_error err = {0};
     int type = 0, status = parse(&o, argv, &err), rc;
 
@@ -118,5 +136,6 @@ int train_cmd_quantize(const char *const *argv)
         rc = train_command_end("quantize", work(&o, type, &err), &err);
     train_list_release(&o.files);
     train_list_release(&o.eval.paths);
+    train_list_release(&o.imatrix);
     return rc;
 }

@@ -4,8 +4,9 @@
  * Each sequence owns a fixed run of KV blocks, so there is nothing to manage:
  * the block tables are filled once and appending is counting.
  */
+#include "core/engine/session.h"
+
 #include "core/base/error.h"
-#include "core/model/forward.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -199,4 +200,9 @@ void infer_session_free(struct infer_session *s)
     free(s->n_new);
     free(s->rows);
     free(s);
+}
+
+struct infer_forward *infer_session_forward(struct infer_session *s)
+{
+    return s->forward;
 }

@@ -166,6 +166,7 @@ void infer_forward_free(struct infer_forward *f)
     if (!f)
         return;
     munmap(f->arena, f->arena_bytes);
+    free(f->squares);
     free(f);
 }
 
@@ -204,5 +205,7 @@ static void plan(struct infer_forward *f, const struct infer_batch *b)
 void infer_forward_run(struct infer_forward *f, const struct infer_batch *b)
 {
     plan(f, b);
+    f->n_rows_all += f->n_rows;
+    f->n_out_all += f->n_out;
     infer_team_run(f->team, infer_decode_batch, f);
 }

@@ -65,6 +65,33 @@ void infer_forward_free(struct infer_forward *f);
 /* Compute; K and V of every row are in the cache afterwards. */
 void infer_forward_run(struct infer_forward *f, const struct infer_batch *b);
 
+/*
+ * What the matrices multiply, squared and summed over all rows that go through
+ * from now on: how much an error in each column of their weights matters.
+ *
+ *   INFER_SITE_QKV     [D]    attn_q, attn_k, attn_v, attn_qkv
+ *   INFER_SITE_OUT     [H K]  attn_output
+ *   INFER_SITE_UP      [D]    ffn_up, ffn_gate
+ *   INFER_SITE_DOWN    [F]    ffn_down
+ *   INFER_SITE_HEAD    [D]    output; of rows that want logits; layer 0
+ *
+ * collect: ENOMEM. collected: sums [..] out, and the rows that were summed.
+ */
+enum infer_site {
+    INFER_SITE_QKV,
+    INFER_SITE_OUT,
+    INFER_SITE_UP,
+    INFER_SITE_DOWN,
+    INFER_SITE_HEAD
+};
+
+int infer_forward_collect(struct infer_forward *f, struct infer_error *err);
+uint64_t infer_forward_collected(const struct infer_forward *f,
+                                 enum infer_site site, uint32_t layer,
+                                 double *sums);
+/* Values of a site. */
+size_t infer_site_width(const struct infer_model *m, enum infer_site site);
+
 /* Logits of the i-th row (in batch order) that wanted them: [V]. */
 float *infer_forward_logits(struct infer_forward *f, size_t i);
 

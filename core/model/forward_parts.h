@@ -5,6 +5,7 @@
  *   layers.c    the order of phases: norms, attention, feed-forward, head
  *   product.c   activations and products, shared among the members
  *   attend.c    rotation, cache and attention
+ *   collect.c   squares of what is multiplied, for quantizers
  */
 #ifndef INFER_MODEL_FORWARD_PARTS_H
 #define INFER_MODEL_FORWARD_PARTS_H
@@ -40,6 +41,7 @@ struct scratch {      /* of one member */
     struct acts acts; /* [SMALL][max(D, H K)] */
     float *tile[2];   /* [TILE_FLOATS] */
     float *attn;
+    double *squares; /* [tap_values] sums of this member; NULL: not collected */
 };
 
 struct infer_forward {
@@ -63,6 +65,8 @@ struct infer_forward {
     uint32_t *out_rows;      /* [max_logits] rows that want logits */
     uint8_t *arena;
     size_t arena_bytes;
+    double *squares;                /* [members][tap_values] or NULL */
+    uint64_t n_rows_all, n_out_all; /* summed since */
 
     /* the batch in progress */
     const struct infer_batch *batch;
@@ -97,6 +101,7 @@ struct act_source {
     size_t n_rows, k;
     const float *norm, *bias;
     unsigned wanted;
+    size_t tap; /* where its squares are summed, see collect.c */
 };
 
 /* Make activations and return where they are: a small batch's in the member's
@@ -125,6 +130,15 @@ void infer_products(struct infer_forward *f, struct infer_member *me,
 /* Attention of the whole batch, from f->qkv to f->attn; ends with a barrier. */
 void infer_attend(struct infer_forward *f, struct infer_member *me,
                   uint32_t layer);
+
+/* ---- sums of squares (collect.c) ------------------------------------------
+ */
+
+/* Place of a site's first value among a member's sums. */
+size_t infer_tap(const struct infer_model *m, enum infer_site site,
+                 uint32_t layer);
+/* squares[i] += x[i]^2 */
+void infer_tap_add(double *squares, const float *x, size_t n);
 
 /* ---- layers (layers.c) --------------------------------------------------- */
 

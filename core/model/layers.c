@@ -26,6 +26,7 @@ static void attention_block(struct infer_forward *f, struct infer_member *me,
         .bias = y->attn_norm_bias,
         .wanted = infer_act_wants(&y->q) | infer_act_wants(&y->k) |
                   infer_act_wants(&y->v),
+        .tap = infer_tap(f->m, INFER_SITE_QKV, layer),
     };
     const struct act_source mixed = {
         .x = f->attn,
@@ -33,6 +34,7 @@ static void attention_block(struct infer_forward *f, struct infer_member *me,
         .n_rows = f->n_rows,
         .k = (size_t)hp->n_heads * hp->d_head,
         .wanted = infer_act_wants(&y->out),
+        .tap = infer_tap(f->m, INFER_SITE_OUT, layer),
     };
 
     infer_products(f, me, infer_acts_make(f, me, &norm), qkv, 3, f->n_rows);
@@ -55,6 +57,7 @@ static void ffn_block(struct infer_forward *f, struct infer_member *me,
         .norm = y->ffn_norm,
         .bias = y->ffn_norm_bias,
         .wanted = infer_act_wants(&y->up) | infer_act_wants(&y->gate),
+        .tap = infer_tap(f->m, INFER_SITE_UP, layer),
     };
 
     infer_products(f, me, infer_acts_make(f, me, &norm), &up, 1, f->n_rows);
@@ -96,6 +99,7 @@ static void head(struct infer_forward *f, struct infer_member *me)
         .norm = m->out_norm,
         .bias = m->out_norm_bias,
         .wanted = infer_act_wants(&m->head),
+        .tap = infer_tap(m, INFER_SITE_HEAD, 0),
     };
 
     infer_products(f, me, infer_acts_make(f, me, &norm), &part, 1, f->n_out);

@@ -44,7 +44,8 @@ const struct infer_act *infer_act_for(const struct acts *a,
 }
 
 static void one_act(const struct infer_forward *f, const struct acts *a,
-                    const struct act_source *s, size_t t, float *tmp)
+                    const struct act_source *s, size_t t, float *tmp,
+                    double *squares)
 {
     const struct infer_hparams *hp = &f->m->hp;
     const float *x = s->x + (s->rows ? s->rows[t] : t) * s->stride;
@@ -53,7 +54,10 @@ static void one_act(const struct infer_forward *f, const struct acts *a,
         f->m->kern.rmsnorm(tmp, x, s->norm, s->k, hp->norm_eps);
     else if (s->norm)
         f->m->kern.layernorm(tmp, x, s->norm, s->bias, s->k, hp->norm_eps);
-    infer_act_put(f, a, s->wanted, t, 0, s->norm ? tmp : x, s->k);
+    x = s->norm ? tmp : x;
+    if (squares)
+        infer_tap_add(squares + s->tap, x, s->k);
+    infer_act_put(f, a, s->wanted, t, 0, x, s->k);
 }
 
 /* Row t as floats: where a norm leaves its result. */
@@ -70,12 +74,14 @@ const struct acts *infer_acts_make(struct infer_forward *f,
 {
     const bool small = s->n_rows <= SMALL;
     const struct acts *a = small ? &f->scratch[me->id].acts : &f->wide;
+    /* of a small batch every member makes all */
+    double *squares = small && me->id > 0 ? NULL : f->scratch[me->id].squares;
     size_t t0 = 0, t1 = s->n_rows;
 
     if (!small)
         infer_team_share(me, s->n_rows, 1, &t0, &t1);
     for (size_t t = t0; t < t1; t++)
-        one_act(f, a, s, t, infer_act_row(a, t));
+        one_act(f, a, s, t, infer_act_row(a, t), squares);
     if (!small)
         infer_team_barrier(me);
     return a;
@@ -154,6 +160,12 @@ static void ffn_range(struct infer_forward *f, struct scratch *s,
             f->m->kern.silu_mul(h, up, width);
         else
             f->m->kern.gelu(h, width);
+        if (s->squares)
+            infer_tap_add(s->squares +
+                              infer_tap(f->m, INFER_SITE_DOWN,
+                                        (uint32_t)(y - f->m->layers)) +
+                              k0,
+                          h, k0 + width < k ? width : k - k0);
         infer_act_put(f, &f->ffn, infer_act_wants(&y->down), t, k0, h,
                       k0 + width < k ? width : k - k0);
     }

@@ -217,9 +217,13 @@ int train_evaluate_file(const char *model, const struct train_text *text,
         status = read_text(&e, text, err);
     if (status == 0)
         status = make_session(&e, how->context, err);
+    if (status == 0 && how->begin)
+        status = how->begin(how->user, e.model, e.session, err);
     for (uint64_t w = 0; status == 0 && w * e.context < e.ids.n - 1;
          w += e.n_seqs)
         status = run_windows(&e, w, err);
+    if (status == 0 && how->end)
+        status = how->end(how->user, e.model, e.session, err);
     if (status == 0) {
         summarise(&e, out);
         out->seconds = (double)(infer_clock_ns() - start) / 1e9;

@@ -14,11 +14,18 @@
 /* Which part of a text, as a run with the same val_share divides it. */
 enum train_split { TRAIN_SPLIT_ALL, TRAIN_SPLIT_TRAIN, TRAIN_SPLIT_VAL };
 
+typedef int train_session_fn(void *user, const struct infer_model *m,
+                             struct infer_session *s, struct infer_error *err);
+
 struct train_evaluate_options {
     uint64_t context;    /* tokens; 0: the model's training context */
     uint64_t max_tokens; /* evaluated at most; 0: all */
     int n_threads;       /* 0: all processors */
     int split;           /* an enum train_split */
+
+    /* with the session before and after the text goes through it; or NULL */
+    train_session_fn *begin, *end;
+    void *user;
 };
 
 struct train_evaluation {

@@ -8,6 +8,7 @@
 #include "core/format/gguf.h"
 #include "core/format/quant.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,22 +51,41 @@ static uint32_t type_for(const struct infer_gguf_tensor *t, uint32_t type,
     return INFER_F16;
 }
 
+/*
+ * Weights of the errors of one row: the importance of its columns, and, since
+ * columns do correlate and the larger value carries more of what they share,
+ * sqrt(mean square of the row + its own square), as llama.cpp weighs.
+ */
+static void weigh(float *out, const float *row, const float *importance,
+                  size_t k)
+{
+    float mean = 0.0f;
+
+    for (size_t i = 0; i < k; i++)
+        mean += row[i] * row[i] / (float)k;
+    for (size_t i = 0; i < k; i++)
+        out[i] = importance[i] * sqrtf(mean + row[i] * row[i]);
+}
+
 /* The tensor's rows as blocks of `type`; *out is malloc'd. */
-static int convert(const struct infer_gguf_tensor *t, uint32_t type, void **out,
-                   struct infer_error *err)
+static int convert(const struct infer_gguf_tensor *t, uint32_t type,
+                   const float *importance, void **out, struct infer_error *err)
 {
     const size_t k = (size_t)t->dims[0];
     const size_t n_rows = (size_t)(t->dims[1] * t->dims[2] * t->dims[3]);
     const size_t from = infer_qtype_bytes(t->type, k);
     const size_t to = infer_qtype_bytes(type, k);
     struct infer_error why = {0};
-    float *row = malloc((k ? k : 1) * sizeof(*row));
+    float *row = malloc((k ? k : 1) * 2 * sizeof(*row)), *weights = row + k;
     uint8_t *blocks = malloc(n_rows * to + 1);
     int status = row && blocks ? 0 : INFER_ENOMEM;
 
     for (size_t i = 0; i < n_rows && status == 0; i++) {
         infer_dequantize(t->type, (const uint8_t *)t->data + i * from, row, k);
-        status = infer_quantize(type, row, blocks + i * to, k, NULL, &why);
+        if (importance)
+            weigh(weights, row, importance, k);
+        status = infer_quantize(type, row, blocks + i * to, k,
+                                importance ? weights : NULL, &why);
     }
     free(row);
     if (status != 0) {
@@ -77,8 +97,24 @@ static int convert(const struct infer_gguf_tensor *t, uint32_t type, void **out,
     return 0;
 }
 
+/* Importance of a tensor's columns or NULL. An embedding that is the head as
+ * well is rounded for the head, where its errors meet large inputs. */
+static const float *importance_of(const struct train_importance *imp,
+                                  const struct infer_gguf *g,
+                                  const struct infer_gguf_tensor *t)
+{
+    const bool head = strcmp(t->name, "token_embd.weight") == 0 &&
+                      !infer_gguf_find(g, "output.weight");
+
+    if (!imp)
+        return NULL;
+    return train_importance_of(imp, head ? "output.weight" : t->name,
+                               (size_t)t->dims[0]);
+}
+
 /* Add every tensor to w; their data goes to data[], to be freed after save. */
-static int add_tensors(const struct infer_gguf *g, uint32_t type, void **data,
+static int add_tensors(const struct infer_gguf *g, uint32_t type,
+                       const struct train_importance *imp, void **data,
                        struct infer_gguf_writer *w,
                        struct train_quantize_report *r, struct infer_error *err)
 {
@@ -89,11 +125,14 @@ static int add_tensors(const struct infer_gguf *g, uint32_t type, void **data,
         const uint32_t as = type_for(t, type, r);
         const size_t n_rows = (size_t)(t->dims[1] * t->dims[2] * t->dims[3]);
 
-        status = convert(t, as, &data[i], err);
+        const float *weight = importance_of(imp, g, t);
+
+        status = convert(t, as, weight, &data[i], err);
         if (status != 0)
             break;
         infer_gguf_add_tensor(w, t->name, as, t->n_dims, t->dims, data[i]);
         r->n_tensors[as]++;
+        r->n_weighed += weight != NULL;
         r->bytes[as] += n_rows * infer_qtype_bytes(as, (size_t)t->dims[0]);
     }
     return status;
@@ -108,6 +147,7 @@ static bool same_file(const char *a, const char *b)
 }
 
 int train_quantize_file(const char *from, const char *to, uint32_t type,
+                        const struct train_importance *imp,
                         struct train_quantize_report *report,
                         struct infer_error *err)
 {
@@ -141,7 +181,7 @@ int train_quantize_file(const char *from, const char *to, uint32_t type,
     infer_gguf_set_u32(w, "general.file_type", types[which].file_type);
     infer_gguf_set_u32(w, "general.quantization_version", 2);
     infer_gguf_set_all(w, g);
-    status = add_tensors(g, type, data, w, report, err);
+    status = add_tensors(g, type, imp, data, w, report, err);
     if (status == 0)
         status = infer_gguf_save(w, to, err);
     report->bytes_before = infer_gguf_file_bytes(g);
