@@ -70,7 +70,7 @@ enum Field { kPieces = 1, kTrainer = 2, kNormalizer = 3 };
 enum PieceField { kPiece = 1, kScore = 2, kType = 3 };
 enum TrainerField { kModelType = 3, kByteFallback = 35 };
 enum NormalizerField { kDummyPrefix = 3, kExtraSpaces = 4, kEscape = 5 };
-enum { kBpe = 2 };
+enum { kUnigram = 1, kBpe = 2 };
 
 void PutVarint(std::string *out, uint64_t value)
 {
@@ -115,6 +115,10 @@ std::string_view Text(const infer_vocab *v, uint32_t id)
  * pieces merge like any other. */
 unsigned ProtoType(const infer_vocab *v, uint32_t id, bool bytes)
 {
+    if (v->unigram && v->types[id] == INFER_TOKEN_USER)
+        return INFER_TOKEN_CONTROL; /* cut out already; its score is no price */
+    if (v->unigram && v->types[id] == INFER_TOKEN_UNUSED)
+        return INFER_TOKEN_UNUSED;
     switch (v->types[id]) {
     case INFER_TOKEN_UNKNOWN:
     case INFER_TOKEN_CONTROL:
@@ -137,7 +141,7 @@ std::string MakeProto(const infer_vocab *v, bool bytes)
     }
     /* longer than any piece, so it is none of them */
     PutPiece(&proto, std::string(longest + 1, '?'), 0.0f, INFER_TOKEN_UNKNOWN);
-    PutInt(&trainer, kModelType, kBpe);
+    PutInt(&trainer, kModelType, v->unigram ? kUnigram : kBpe);
     PutInt(&trainer, kByteFallback, bytes);
     PutBytes(&proto, kTrainer, trainer);
     PutInt(&normalizer, kDummyPrefix, 0);
@@ -227,6 +231,13 @@ struct Encoder {
         }
     }
 
+    /* What no piece covers is one unknown token, as SentencePiece has it. */
+    void PushUnknown()
+    {
+        if (v->unk >= 0 && (out->n == 0 || out->data[out->n - 1] != v->unk))
+            Push(v->unk);
+    }
+
     /* A vocabulary without byte pieces: look what the unknown pieces cover. */
     void RunWithUnknown(std::string_view text)
     {
@@ -237,6 +248,8 @@ struct Encoder {
 
             if (piece.id() < v->n)
                 Push(static_cast<int32_t>(piece.id()));
+            else if (v->unigram)
+                PushUnknown();
             else
                 PushBytes(
                     text.substr(piece.begin(), piece.end() - piece.begin()));
@@ -297,6 +310,8 @@ struct Encoder {
 
     bool MayCut(uint32_t a, uint32_t b) const
     {
+        if (v->unigram) /* sums of scores differ in the last bit: ties would */
+            return false;
         a = a == ' ' ? kSpace : a;
         b = b == ' ' ? kSpace : b;
         return !spm->neighbours[PairBit(a, b)];
@@ -385,7 +400,8 @@ int Create(infer_spm *spm, const infer_vocab *v, const infer_spm_file *file,
         spm->neighbours.resize(kPairBits);
         for (uint32_t id = 0; id < v->n; id++)
             NotePairs(spm, Text(v, id));
-        NoteWords(spm, v);
+        if (!v->unigram)
+            NoteWords(spm, v);
     }
     return 0;
 }

@@ -40,6 +40,36 @@ static int create_spm(struct infer_tokenizer *t, const struct infer_gguf *g,
     return status;
 }
 
+/* "t5" files: SentencePiece's unigram. Their normalisation, if any, would have
+ * to be done as well. */
+static int create_unigram(struct infer_tokenizer *t, const struct infer_gguf *g,
+                          struct infer_error *err)
+{
+    struct infer_gguf_array map = {.n = 0};
+    bool squeeze = false;
+    int status = infer_gguf_get_array(g, "tokenizer.ggml.precompiled_charsmap",
+                                      &map, err);
+
+    if (status >= 0)
+        status = infer_gguf_get_bool(
+            g, "tokenizer.ggml.remove_extra_whitespaces", &squeeze, err);
+    if (status < 0)
+        return status;
+    if (map.n || squeeze)
+        return infer_fail(err, INFER_EUNSUPPORTED,
+                          "the vocabulary normalises its text "
+                          "(tokenizer.ggml.%s), which is not supported",
+                          map.n ? "precompiled_charsmap"
+                                : "remove_extra_whitespaces");
+    t->vocab.family = INFER_FAMILY_SPM;
+    t->vocab.unigram = true;
+    t->vocab.add_space_prefix = true;
+    status = infer_vocab_load(&t->vocab, g, err);
+    if (status == 0)
+        status = infer_spm_create(&t->spm, &t->vocab, NULL, err);
+    return status;
+}
+
 static int create_bpe(struct infer_tokenizer *t, const struct infer_gguf *g,
                       struct infer_error *err)
 {
@@ -83,6 +113,8 @@ int infer_tokenizer_create(struct infer_tokenizer **out,
             infer_fail(err, INFER_EFORMAT, "tokenizer.ggml.model is missing");
     else if (status == 0 && is(model, "llama"))
         status = create_spm(t, g, err);
+    else if (status == 0 && is(model, "t5"))
+        status = create_unigram(t, g, err);
     else if (status == 0 && is(model, "gpt2"))
         status = create_bpe(t, g, err);
     else if (status == 0)

@@ -1,9 +1,10 @@
 /*
  * tokenizer.h - text to token ids and back, by the vocabulary in a GGUF file.
  *
- * Three families behind one face, chosen by tokenizer.ggml.model: "llama"
- * (SentencePiece), "gpt2" (byte-level BPE), later "bert" (WordPiece). A
- * tokenizer is read-only after creation: any number of threads may use it.
+ * Three families behind one face, chosen by tokenizer.ggml.model: "llama" and
+ * "t5" (SentencePiece's bpe and unigram), "gpt2" (byte-level BPE), later "bert"
+ * (WordPiece). A tokenizer is read-only after creation: any number of threads
+ * may use it.
  */
 #ifndef INFER_TOKENIZER_H
 #define INFER_TOKENIZER_H

@@ -72,6 +72,7 @@ struct infer_vocab {
     char *text_arena, *byte_arena;
     int32_t bos, eos, unk; /* -1: none */
     int32_t byte_ids[256]; /* SPM: token of a lone byte; -1: none */
+    bool unigram;          /* SPM: the likeliest pieces, not merges by score */
     bool add_bos, add_eos;
     bool add_space_prefix; /* and its removal by decode */
     bool clean_spaces;     /* decode drops the space in " ." and the like */

@@ -1,6 +1,8 @@
 /*
- * vocab.c - see vocab.h. All are written as the "llama" kind: pieces with
- * scores, merged by score. A character vocabulary is one without any merges.
+ * vocab.c - see vocab.h. Two kinds of file are written, pieces with scores in
+ * both: "llama", merged by score, and "t5", the likeliest pieces of a text
+ * (SentencePiece's bpe and unigram). A character vocabulary is a "llama"
+ * without any merges.
  */
 #include "trainer/tok/vocab.h"
 
@@ -107,6 +109,7 @@ static int copy_pieces(struct train_vocab *v, const struct infer_vocab *from,
     v->unk = from->unk;
     v->bos = from->bos;
     v->eos = from->eos;
+    v->unigram = from->unigram;
     v->add_bos = from->add_bos;
     v->add_space = from->add_space_prefix;
     for (uint32_t i = 0; i < from->n && status == 0; i++)
@@ -142,7 +145,7 @@ int train_vocab_load_spm(struct train_vocab *v, const char *path,
 
 void train_vocab_set(const struct train_vocab *v, struct infer_gguf_writer *w)
 {
-    infer_gguf_set_str(w, KEY "model", "llama");
+    infer_gguf_set_str(w, KEY "model", v->unigram ? "t5" : "llama");
     infer_gguf_set_str(w, KEY "pre", "default");
     infer_gguf_set_strs(w, KEY "tokens", v->texts, v->n);
     infer_gguf_set_array(w, KEY "scores", INFER_GGUF_F32, v->scores, v->n);
@@ -156,6 +159,8 @@ void train_vocab_set(const struct train_vocab *v, struct infer_gguf_writer *w)
     infer_gguf_set_bool(w, KEY "add_bos_token", v->add_bos);
     infer_gguf_set_bool(w, KEY "add_eos_token", false);
     infer_gguf_set_bool(w, KEY "add_space_prefix", v->add_space);
+    if (v->unigram)
+        infer_gguf_set_bool(w, KEY "remove_extra_whitespaces", false);
 }
 
 int train_vocab_save(const struct train_vocab *v, const char *path,

@@ -15,6 +15,7 @@ struct train_vocab {
     int32_t *types; /* an enum infer_token_type */
     size_t n, cap;
     int32_t unk, bos, eos; /* -1: none */
+    bool unigram;          /* the likeliest pieces, not merges by score */
     bool add_bos;          /* before every text */
     bool add_space;        /* before every text */
 };
