@@ -70,10 +70,10 @@ class DiskTest(unittest.TestCase):
     def test_each_call_fails(self):
         """The n-th write, fsync or rename fails, for n = 1, 2, ..."""
         library = scratch("faults.so")
-        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-D_GNU_SOURCE", "-o",
-                        library, os.path.join(program.ROOT,
-                                              "tests/train/faults.c"),
-                        "-ldl"], check=True)
+        source = os.path.join(program.ROOT, "tests/train/faults.c")
+        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC",
+                        "-D_GNU_SOURCE", "-o", library, source, "-ldl"],
+                       check=True)
         at, step = 1, 1 if os.environ.get("SLOW") else 9
         while True:
             code = errno.EIO if at % 2 else errno.ENOSPC
