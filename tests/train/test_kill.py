@@ -25,14 +25,17 @@ class KillTest(unittest.TestCase):
         began = time.monotonic()
         must("lm", "--out", whole, *args)
         took = time.monotonic() - began
+        began = time.monotonic()
+        must("lm", "--resume", whole)  # nothing left to do: start and end
+        rest = time.monotonic() - began
         kills = starts = 0
         while kills < KILLS and starts < 4 * KILLS + 20:
             starts += 1
             known = os.path.exists(run + "/config.json")
             p = program.start("lm", *(["--resume", run] if known else
                                       ["--out", run, *args]))
-            # most within the run, some within its start or its end
-            time.sleep(draw.uniform(0.0, took * draw.choice([0.05, 0.2, 0.6])))
+            # some within its start, most when a few steps are done
+            time.sleep(draw.uniform(0.0, 1.5 * rest + 2.5 * took / KILLS))
             kills += p.poll() is None
             p.kill()
             _, err = p.communicate()
