@@ -19,8 +19,9 @@ class QuantizeTest(unittest.TestCase):
         cls.val = text_file("quantize-val.txt", 6000, seed=5)
         run = scratch("quantize/run")
         must("lm", "--out", run, "--layers", 1, "--heads", 4, "--width", 256,
-             "--ffn", 256, "--context", 64, "--batch", 8, "--threads", 2,
-             "--steps", 60, "--lr", "0.1", "--val", cls.val, cls.text)
+             "--ffn", 256, "--context", 64, "--batch", 8, "--threads", 1,
+             "--steps", 5 if program.SANITIZED else 60, "--lr", "0.1",
+             "--val", cls.val, cls.text)
         cls.model = run + "/model.gguf"
 
     def loss(self, path):
@@ -45,6 +46,7 @@ class QuantizeTest(unittest.TestCase):
         self.assertLess(sizes["q4_k"], sizes["q5_k"])
         self.assertLess(sizes["q5_k"], sizes["q6_k"])
 
+    @unittest.skipIf(program.SANITIZED, "the model is not trained enough")
     def test_importance_helps(self):
         """Over the types whose rounding has a choice, the mean loss is lower
         with the importances of a text than without."""
