@@ -166,9 +166,19 @@ static void run_in_team(struct infer_member *me, void *arg)
         train_gemm_alone(me, t->ctx, t->p);
 }
 
-/* Contexts of every precision and some team sizes. */
+/* Contexts of every kind of kernels and some team sizes. */
+enum { F32, BF16, BF16_AVX512, N_KINDS };
+
+static const struct {
+    enum train_precision precision;
+    unsigned cpu;
+} kinds[N_KINDS] = {
+    [F32] = {TRAIN_F32, (unsigned)INFER_CPU_ALL},
+    [BF16] = {TRAIN_BF16, (unsigned)INFER_CPU_ALL},
+    [BF16_AVX512] = {TRAIN_BF16, ~(unsigned)INFER_CPU_AMXBF16},
+};
 static struct infer_team *teams[N_TEAMS]; /* the first is none */
-static struct train_gemm_ctx *ctxs[2][N_TEAMS];
+static struct train_gemm_ctx *ctxs[N_KINDS][N_TEAMS];
 
 static int setup(void **state)
 {
@@ -176,11 +186,10 @@ static int setup(void **state)
     for (int t = 0; t < N_TEAMS; t++) {
         if (t)
             assert_int_equal(infer_team_create(&teams[t], t, 0, NULL), 0);
-        for (int p = 0; p < 2; p++)
-            assert_int_equal(
-                train_gemm_create(&ctxs[p][t], (enum train_precision)p,
-                                  teams[t], (unsigned)INFER_CPU_ALL, NULL),
-                0);
+        for (int p = 0; p < N_KINDS; p++)
+            assert_int_equal(train_gemm_create(&ctxs[p][t], kinds[p].precision,
+                                               teams[t], kinds[p].cpu, NULL),
+                             0);
     }
     return 0;
 }
@@ -189,8 +198,8 @@ static int teardown(void **state)
 {
     (void)state;
     for (int t = 0; t < N_TEAMS; t++) {
-        train_gemm_free(ctxs[0][t]);
-        train_gemm_free(ctxs[1][t]);
+        for (int p = 0; p < N_KINDS; p++)
+            train_gemm_free(ctxs[p][t]);
         infer_team_free(teams[t]);
     }
     return 0;

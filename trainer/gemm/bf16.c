@@ -2,10 +2,10 @@
  * bf16.c - products in bfloat16: blocks for the caches, units for the threads.
  *
  *   shared block of B   nc x kb, 8 MB: the third cache     (packed: all of B)
- *     unit              up to 224 rows, for one member
- *       block of A      224 x 512, 230 KB: the second cache
- *         panel of B    512 x 32, 32 KB: the first cache
- *           tile of C   14 x 32: registers
+ *     unit              up to 224 rows, for one member       (AMX: 128)
+ *       block of A      224 x 512, 230 KB: the second cache  (128 x 2048)
+ *         panel of B    512 x 32, 32 KB: the first cache     (2048 x 32)
+ *           tile of C   14 x 32: registers                   (32 x 32)
  *
  * A is packed by whoever takes the unit, into its own second cache; B by all,
  * once. Members take units as they get to them, since on a busy machine equal
@@ -17,17 +17,17 @@
 #include "core/base/error.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
-    UNIT_ROWS = 16 * BF16_M,
     UNIT_ROWS_MIN = 48, /* below, members share columns instead of rows */
     SHARED_K = 2048,    /* inputs of a shared block, if n is large */
     SHARED_N = 2048,    /* columns of it, if k is large */
     ALONE_N = 512,      /* columns of a block in a member's own work space */
-    CHUNK = 16,         /* inputs packed before the next tile */
+    ALONE_K = 512,      /* inputs of it */
+    CHUNK = 32,         /* inputs packed before the next tile */
     PACK_GRAIN = 4,     /* panels packed by whom takes them */
-    A_WORDS = UNIT_ROWS * BF16_K_MAX / 2,
-    ALONE_WORDS = ALONE_N * BF16_K_MAX / 2,
+    ALONE_WORDS = ALONE_N * ALONE_K / 2,
     SHARED_WORDS = SHARED_N * SHARED_K / 2,
     ALIGN_WORDS = 16,
 };
@@ -42,25 +42,51 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* The most even split of k into parts of even length up to max. */
-static size_t even_part(size_t k, size_t max)
+static size_t round_up(size_t n, size_t unit)
+{
+    return ceil_div(n, unit) * unit;
+}
+
+size_t train_bf16_panel_words(const struct bf16_kernels *k, size_t n_inputs)
+{
+    return round_up(n_inputs, k->k_unit) / 2 * BF16_N;
+}
+
+bool train_bf16_kernels(struct bf16_kernels *k, unsigned cpu)
+{
+#if defined(__x86_64__)
+    if (!(cpu & INFER_CPU_AVX512BF16))
+        return false;
+    train_bf16_avx512(k);
+#if !defined(INFER_NO_AMX)
+    if (cpu & INFER_CPU_AMXBF16)
+        train_bf16_amx(k);
+#endif
+    return true;
+#else
+    (void)k;
+    (void)cpu;
+    return false;
+#endif
+}
+
+/* The most even split of k into parts of whole units up to max. */
+static size_t even_part(const struct bf16_kernels *kern, size_t k, size_t max)
 {
     const size_t parts = k ? ceil_div(k, max) : 1;
 
-    return (ceil_div(k, parts) + 1) / 2 * 2;
+    return round_up(ceil_div(k, parts), kern->k_unit);
 }
 
-int train_bf16_create(struct bf16_work *w, int n_members,
-                      struct infer_error *err)
+int train_bf16_create(struct bf16_work *w, const struct bf16_kernels *kern,
+                      int n_members, struct infer_error *err)
 {
-    const size_t words = A_WORDS + ALONE_WORDS;
+    const size_t a_words = kern->unit_rows * kern->k_max / 2;
+    const size_t words = a_words + ALONE_WORDS;
     const size_t total = SHARED_WORDS + (size_t)n_members * words;
     uint32_t *at;
 
-    *w = (struct bf16_work){.n_members = n_members};
-#if defined(__x86_64__)
-    train_bf16_avx512(&w->kernels);
-#endif
+    *w = (struct bf16_work){.kernels = *kern, .n_members = n_members};
     w->memory = aligned_alloc(64, total * sizeof(uint32_t));
     w->parts = calloc((size_t)n_members, sizeof(*w->parts));
     if (!w->memory || !w->parts) {
@@ -71,7 +97,7 @@ int train_bf16_create(struct bf16_work *w, int n_members,
     w->b = at;
     at += SHARED_WORDS;
     for (int i = 0; i < n_members; i++, at += words)
-        w->parts[i] = (struct bf16_scratch){at, at + A_WORDS};
+        w->parts[i] = (struct bf16_scratch){at, at + a_words};
     return INFER_OK;
 }
 
@@ -84,13 +110,24 @@ void train_bf16_release(struct bf16_work *w)
 
 /* ---- packing ------------------------------------------------------------- */
 
+/* The inputs between k and the unit, which every panel holds as zeros. */
+static void zero_tail(const struct bf16_kernels *kern, uint32_t *dst, size_t k,
+                      size_t first, size_t last)
+{
+    const size_t stride = train_bf16_panel_words(kern, k);
+    const size_t used = ceil_div(k, 2) * BF16_N;
+
+    for (size_t j = first; j < last && used < stride; j++)
+        memset(dst + j * stride + used, 0, (stride - used) * sizeof(*dst));
+}
+
 /* Panels [first, last) of op(B) [k][n]. Inputs outside, panels inside: rows of
  * B are read in runs, not one piece of each. */
 static void pack_panels(const struct bf16_kernels *kern, uint32_t *dst, bool tb,
                         const float *b, size_t ldb, size_t n, size_t k,
                         size_t first, size_t last)
 {
-    const size_t stride = ceil_div(k, 2) * BF16_N;
+    const size_t stride = train_bf16_panel_words(kern, k);
     const size_t step = tb ? k : CHUNK;
     size_t i = 0;
 
@@ -113,6 +150,7 @@ static void pack_panels(const struct bf16_kernels *kern, uint32_t *dst, bool tb,
         }
         i += step;
     } while (i < k);
+    zero_tail(kern, dst, k, first, last);
 }
 
 void train_bf16_pack_b(struct infer_member *me, const struct bf16_kernels *kern,
@@ -128,17 +166,24 @@ void train_bf16_pack_b(struct infer_member *me, const struct bf16_kernels *kern,
 }
 
 /* Where tile t of a unit's tiles begins. */
-static size_t tile_row(size_t rows, size_t t)
+static size_t tile_row(const struct bf16_kernels *kern, size_t rows, size_t t)
 {
-    return rows * t / ceil_div(rows, BF16_M);
+    if (kern->even)
+        return rows * t / ceil_div(rows, kern->tile_rows);
+    return min_size(rows, t * kern->tile_rows);
+}
+
+/* Words of packed A before row `row`, which begins a tile. */
+static size_t a_words(const struct bf16_kernels *kern, size_t row, size_t k)
+{
+    return row * (round_up(k, kern->k_unit) / 2);
 }
 
 /* Rows [0, rows) and k inputs of A, whose first is at a. */
 static void pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
                    const float *a, size_t lda, size_t rows, size_t k)
 {
-    const size_t tiles = ceil_div(rows, BF16_M);
-    const size_t k2 = ceil_div(k, 2);
+    const size_t tiles = ceil_div(rows, kern->tile_rows);
     const size_t step = ta ? CHUNK : k;
     size_t i = 0;
 
@@ -146,14 +191,15 @@ static void pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
         const size_t len = min_size(step, k - i);
 
         for (size_t t = 0; t < tiles; t++) {
-            const size_t row = tile_row(rows, t);
-            const int m = (int)(tile_row(rows, t + 1) - row);
-            uint32_t *to = dst + row * k2 + i / 2 * (size_t)m;
+            const size_t row = tile_row(kern, rows, t);
+            const size_t m = tile_row(kern, rows, t + 1) - row;
+            uint32_t *to = dst + a_words(kern, row, k) +
+                           i / 2 * round_up(m, kern->row_unit);
 
             if (ta)
-                kern->across(to, (size_t)m, m, a + i * lda + row, lda, m, len);
+                kern->a_across(to, a + i * lda + row, lda, (int)m, len);
             else
-                kern->along(to, (size_t)m, m, a + row * lda, lda, m, len);
+                kern->a_along(to, a + row * lda, lda, (int)m, len);
         }
         i += step;
     } while (i < k);
@@ -171,13 +217,14 @@ struct block {
     size_t n_i, n_j; /* units: row blocks, column blocks */
 };
 
-static void set_units(struct block *x, int n_members)
+static void set_units(const struct bf16_kernels *kern, struct block *x,
+                      int n_members)
 {
     const size_t members = (size_t)n_members;
     const size_t m = x->p->m;
     const size_t panels = ceil_div(x->n, BF16_N);
 
-    x->n_i = ceil_div(m, UNIT_ROWS);
+    x->n_i = ceil_div(m, kern->unit_rows);
     x->n_j = 1;
     if (m >= UNIT_ROWS_MIN * members)
         x->n_i = ceil_div(x->n_i, members) * members;
@@ -192,8 +239,8 @@ static void multiply(const struct bf16_kernels *kern, const struct block *x,
                      size_t last, size_t k0, size_t k)
 {
     const struct train_product *p = x->p;
-    const size_t tiles = ceil_div(rows, BF16_M);
-    const size_t k2 = ceil_div(k, 2);
+    const size_t tiles = ceil_div(rows, kern->tile_rows);
+    const size_t k2 = round_up(k, kern->k_unit) / 2;
     struct bf16_tile tile = {
         .ldc = p->ldc, .alpha = p->alpha, .beta = x->k0 + k0 ? 1.0f : p->beta};
 
@@ -203,11 +250,11 @@ static void multiply(const struct bf16_kernels *kern, const struct block *x,
 
         tile.cols = (int)min_size(BF16_N, x->n - col);
         for (size_t t = 0; t < tiles; t++) {
-            const size_t r = tile_row(rows, t);
+            const size_t r = tile_row(kern, rows, t);
 
-            tile.rows = (int)(tile_row(rows, t + 1) - r);
+            tile.rows = (int)(tile_row(kern, rows, t + 1) - r);
             tile.c = p->c + (row + r) * p->ldc + x->n0 + col;
-            kern->tile(&tile, a + r * k2, b, k2);
+            kern->tile(&tile, a + a_words(kern, r, k), b, k2);
         }
     }
 }
@@ -220,7 +267,7 @@ static void run_unit(const struct bf16_kernels *kern, const struct block *x,
     const size_t i = unit / x->n_j, j = unit % x->n_j;
     const size_t row = p->m * i / x->n_i;
     const size_t rows = p->m * (i + 1) / x->n_i - row;
-    const size_t step = even_part(x->k, BF16_K_MAX);
+    const size_t step = even_part(kern, x->k, kern->k_max);
     size_t at = 0;
 
     do {
@@ -235,6 +282,18 @@ static void run_unit(const struct bf16_kernels *kern, const struct block *x,
     } while (at < x->k);
 }
 
+static void begin(const struct bf16_kernels *kern)
+{
+    if (kern->begin)
+        kern->begin();
+}
+
+static void end(const struct bf16_kernels *kern)
+{
+    if (kern->end)
+        kern->end();
+}
+
 static const float *b_at(const struct train_product *p, size_t k, size_t n)
 {
     return p->b + (p->tb ? n * p->ldb + k : k * p->ldb + n);
@@ -247,16 +306,18 @@ static void run_block(struct infer_member *me, const struct bf16_work *w,
     const struct train_product *p = x->p;
     int64_t unit;
 
-    set_units(x, me->n);
+    set_units(&w->kernels, x, me->n);
     if (!p->packed) {
         x->b = w->b;
-        x->stride = ceil_div(x->k, 2) * BF16_N;
+        x->stride = train_bf16_panel_words(&w->kernels, x->k);
         train_bf16_pack_b(me, &w->kernels, w->b, p->tb, b_at(p, x->k0, x->n0),
                           p->ldb, x->n, x->k);
         infer_team_barrier(me);
     }
+    begin(&w->kernels);
     while ((unit = infer_team_take(me, (int64_t)(x->n_i * x->n_j), 1)) >= 0)
         run_unit(&w->kernels, x, w->parts[me->id].a, (size_t)unit);
+    end(&w->kernels);
     infer_team_barrier(me);
 }
 
@@ -265,18 +326,18 @@ void train_bf16_phase(struct infer_member *me, const struct bf16_work *w,
 {
     struct block x = {.p = p, .k = p->k, .n = p->n};
     const size_t n_words = ceil_div(p->n ? p->n : 1, BF16_N) * BF16_N / 2;
-    size_t k_max = SHARED_WORDS / n_words / 2 * 2;
+    size_t k_max = SHARED_WORDS / n_words / CHUNK * CHUNK;
 
     infer_team_barrier(me);
     if (p->packed) {
         x.b = p->packed->data;
-        x.stride = ceil_div(p->k, 2) * BF16_N;
+        x.stride = train_bf16_panel_words(&w->kernels, p->k);
         run_block(me, w, &x);
         return;
     }
     if (k_max < SHARED_K)
         k_max = SHARED_K;
-    const size_t kb = even_part(p->k, k_max);
+    const size_t kb = even_part(&w->kernels, p->k, k_max);
     const size_t nb = kb ? SHARED_WORDS * 2 / kb / BF16_N * BF16_N : p->n;
 
     for (x.n0 = 0; x.n0 < p->n; x.n0 += nb) {
@@ -295,26 +356,28 @@ static void alone_block(const struct bf16_work *w, const struct bf16_scratch *s,
 {
     const struct train_product *p = x->p;
 
-    set_units(x, 1);
+    set_units(&w->kernels, x, 1);
     if (!p->packed) {
         x->b = s->b;
-        x->stride = ceil_div(x->k, 2) * BF16_N;
+        x->stride = train_bf16_panel_words(&w->kernels, x->k);
         pack_panels(&w->kernels, s->b, p->tb, b_at(p, x->k0, x->n0), p->ldb,
                     x->n, x->k, 0, ceil_div(x->n, BF16_N));
     }
+    begin(&w->kernels);
     for (size_t unit = 0; unit < x->n_i * x->n_j; unit++)
         run_unit(&w->kernels, x, s->a, unit);
+    end(&w->kernels);
 }
 
 void train_bf16_alone(const struct bf16_work *w, const struct bf16_scratch *s,
                       const struct train_product *p)
 {
     struct block x = {.p = p, .k = p->k, .n = p->n};
-    const size_t kb = even_part(p->k, BF16_K_MAX);
+    const size_t kb = even_part(&w->kernels, p->k, ALONE_K);
 
     if (p->packed) {
         x.b = p->packed->data;
-        x.stride = ceil_div(p->k, 2) * BF16_N;
+        x.stride = train_bf16_panel_words(&w->kernels, p->k);
         alone_block(w, s, &x);
         return;
     }

@@ -2,9 +2,16 @@
  * bf16.h - products of packed bfloat16 panels, and what packs them.
  *
  * Packed B   panels of 32 columns, each [k/2][32] pairs of bf16: inputs 2i and
- *            2i + 1 of a column are one 32-bit word, as vdpbf16ps wants them.
- *            An odd last input and the columns past n are zero.
- * Packed A   tiles of up to 14 rows, each [k/2][rows] such pairs.
+ *            2i + 1 of a column are one 32-bit word, as vdpbf16ps and AMX want
+ *            them. Inputs past k, up to the kernels' unit, are zero, and so are
+ *            the columns past n.
+ * Packed A   tiles of up to tile_rows rows, in an order of the kernels' own:
+ *            AVX-512  [k/2][rows] pairs
+ *            AMX      [k/32][1 or 2][16 rows][16 pairs], each 1 KB a tile of
+ *                     the processor; rows past the last are zero
+ *
+ * What differs between instruction sets is struct bf16_kernels; bf16.c, which
+ * blocks and shares, has one way for all.
  */
 #ifndef TRAINER_GEMM_BF16_H
 #define TRAINER_GEMM_BF16_H
@@ -12,10 +19,8 @@
 #include "trainer/gemm/gemm.h"
 
 enum {
-    BF16_N = 32,      /* columns of a panel and of a tile of C */
-    BF16_M = 14,      /* rows of a tile, at most: 28 sums, 2 panels, 1 row */
-    BF16_LANES = 16,  /* pairs a packing function writes at once */
-    BF16_K_MAX = 512, /* inputs of a panel that stays in the first cache */
+    BF16_N = 32,     /* columns of a panel and of a tile of C */
+    BF16_LANES = 16, /* pairs a packing function writes at once */
 };
 
 /*
@@ -27,11 +32,15 @@ enum {
 typedef void bf16_pack_fn(uint32_t *dst, size_t stride, int lanes,
                           const float *src, size_t ld, int width, size_t k);
 
+/* Round `rows` rows of k inputs into a tile of A, zero up to the units. */
+typedef void bf16_rows_fn(uint32_t *dst, const float *src, size_t ld, int rows,
+                          size_t k);
+
 /* Where a tile of C goes: c = alpha * sum + beta * c. */
 struct bf16_tile {
     float *c;
     size_t ldc;
-    int rows, cols; /* 1..14, 1..32 */
+    int rows, cols; /* 1..tile_rows, 1..32 */
     float alpha, beta;
 };
 
@@ -40,18 +49,36 @@ typedef void bf16_tile_fn(const struct bf16_tile *t, const uint32_t *a,
                           const uint32_t *b, size_t k2);
 
 struct bf16_kernels {
-    bf16_pack_fn *along, *across;
+    const char *name;
+    size_t tile_rows; /* of C, at most */
+    size_t row_unit;  /* rows of a tile of A are zero-padded to it */
+    size_t k_unit;    /* and inputs to this */
+    size_t k_max;     /* inputs that A and B in the caches may have */
+    size_t unit_rows; /* rows that a member takes at once, at most */
+    bool even;        /* tiles of a unit are of even height */
+    bf16_pack_fn *along, *across;     /* of B */
+    bf16_rows_fn *a_along, *a_across; /* of A */
     bf16_tile_fn *tile;
+    void (*begin)(void), (*end)(void); /* around tiles, on each thread */
 };
 
 #if defined(__x86_64__)
 void train_bf16_avx512(struct bf16_kernels *k);
+void train_bf16_amx(struct bf16_kernels *k);
+void train_amx_begin(void); /* this thread's tiles: all of 16 x 64 bytes */
+void train_amx_end(void);
 #endif
+
+/* The fastest kernels of `cpu`; false: it has none. */
+bool train_bf16_kernels(struct bf16_kernels *k, unsigned cpu);
+
+/* Words of a panel of k inputs. */
+size_t train_bf16_panel_words(const struct bf16_kernels *k, size_t n_inputs);
 
 struct train_packed {
     struct bf16_kernels kernels;
     size_t k, n;
-    uint32_t *data; /* [ceil(n/32)][ceil(k/2)][32] */
+    uint32_t *data; /* [ceil(n/32)][panel] */
 };
 
 /* Work space of one member. */
@@ -68,8 +95,9 @@ struct bf16_work {
     void *memory;
 };
 
-int train_bf16_create(struct bf16_work *w, int n_members,
-                      struct infer_error *err);
+/* Errors  ENOMEM */
+int train_bf16_create(struct bf16_work *w, const struct bf16_kernels *kern,
+                      int n_members, struct infer_error *err);
 void train_bf16_release(struct bf16_work *w);
 
 /* Pack op(B) [k][n]; members share the panels of this phase. */

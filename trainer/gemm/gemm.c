@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "trainer/gemm/bf16.h"
 #include "trainer/gemm/blas.h"
+#include "trainer/gemm/peak.h"
 
 #include <stdlib.h>
 
@@ -25,6 +26,7 @@ int train_gemm_create(struct train_gemm_ctx **ctx,
                       unsigned cpu, struct infer_error *err)
 {
     struct train_gemm_ctx *x = calloc(1, sizeof(*x));
+    struct bf16_kernels kern;
     int status;
 
     if (!x)
@@ -34,10 +36,13 @@ int train_gemm_create(struct train_gemm_ctx **ctx,
     train_blas_init();
     if (!team && (status = infer_team_create(&x->team, 1, 0, err)))
         goto fail;
+    if (precision == TRAIN_AUTO)
+        precision = train_precision_best(x->team);
     if (precision == TRAIN_BF16 &&
-        (infer_cpu_detect() & cpu & INFER_CPU_AVX512BF16)) {
+        train_bf16_kernels(&kern, infer_cpu_detect() & cpu)) {
         x->precision = TRAIN_BF16;
-        status = train_bf16_create(&x->work, infer_team_size(x->team), err);
+        status =
+            train_bf16_create(&x->work, &kern, infer_team_size(x->team), err);
         if (status)
             goto fail;
     }
@@ -139,14 +144,15 @@ int train_packed_create(struct train_packed **packed,
                         const struct train_gemm_ctx *ctx, size_t k, size_t n,
                         struct infer_error *err)
 {
-    const size_t bytes =
-        ceil_div(n, BF16_N) * BF16_N * ceil_div(k, 2) * sizeof(uint32_t);
     struct train_packed *x;
+    size_t bytes;
 
     if (ctx->precision != TRAIN_BF16) {
         *packed = NULL;
         return INFER_OK;
     }
+    bytes = ceil_div(n, BF16_N) *
+            train_bf16_panel_words(&ctx->work.kernels, k) * sizeof(uint32_t);
     x = calloc(1, sizeof(*x));
     if (x) {
         *x = (struct train_packed){ctx->work.kernels, k, n, NULL};

@@ -6,9 +6,10 @@
  *
  * Two precisions. F32 is OpenBLAS, one of its threads per member of our team:
  * its own threads would spin beside ours. BF16 rounds A and B to bfloat16 while
- * it packs them and sums in f32, with vdpbf16ps: twice the speed, and a
- * relative error of up to 2^-7 per product of two numbers. Where the processor
- * lacks it, BF16 means F32: train_gemm_precision() tells.
+ * it packs them and sums in f32, with the tiles of AMX or with vdpbf16ps: ten
+ * times the speed, or twice, and a relative error of up to 2^-7 per product of
+ * two numbers. Where the processor lacks both, BF16 means F32:
+ * train_gemm_precision() tells, and peak.h which one is faster.
  *
  * The same inputs give the same bits, with any number of threads in BF16 and
  * with the same number in F32.
@@ -18,7 +19,11 @@
 
 #include "core/base/team.h"
 
-enum train_precision { TRAIN_F32, TRAIN_BF16 };
+enum train_precision {
+    TRAIN_F32,
+    TRAIN_BF16,
+    TRAIN_AUTO /* the faster of the two, measured when a context is made */
+};
 
 struct train_gemm_ctx; /* precision, team and work space */
 

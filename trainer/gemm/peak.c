@@ -21,6 +21,10 @@ static train_peak_fn *choose(enum train_precision precision)
 #if defined(__x86_64__)
     const unsigned cpu = infer_cpu_detect();
 
+#if !defined(INFER_NO_AMX)
+    if (precision == TRAIN_BF16 && (cpu & INFER_CPU_AMXBF16))
+        return train_peak_amx;
+#endif
     if (precision == TRAIN_BF16 && (cpu & INFER_CPU_AVX512BF16))
         return train_peak_avx512bf16;
     if (cpu & INFER_CPU_AVX512VNNI)
@@ -63,4 +67,13 @@ double train_peak(struct infer_team *team, enum train_precision precision)
         best = rate > best ? rate : best;
     }
     return best;
+}
+
+enum train_precision train_precision_best(struct infer_team *team)
+{
+    if (choose(TRAIN_BF16) == choose(TRAIN_F32))
+        return TRAIN_F32;
+    return train_peak(team, TRAIN_BF16) > train_peak(team, TRAIN_F32)
+               ? TRAIN_BF16
+               : TRAIN_F32;
 }

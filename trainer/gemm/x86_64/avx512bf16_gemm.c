@@ -16,7 +16,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { V = BF16_N / 16 };
+enum { BF16_M = 14, V = BF16_N / 16 };
 
 /* c = alpha * sum + beta * c, columns of the mask */
 INLINE void store(float *c, __m512 sum, __m512 alpha, float beta,
@@ -96,8 +96,31 @@ static void tile(const struct bf16_tile *t, const uint32_t *a,
     }
 }
 
+/* Tiles of A are [k/2][rows]: one pair of every row after the other. */
+static void a_along(uint32_t *dst, const float *src, size_t ld, int rows,
+                    size_t k)
+{
+    train_bf16_along(dst, (size_t)rows, rows, src, ld, rows, k);
+}
+
+static void a_across(uint32_t *dst, const float *src, size_t ld, int rows,
+                     size_t k)
+{
+    train_bf16_across(dst, (size_t)rows, rows, src, ld, rows, k);
+}
+
 void train_bf16_avx512(struct bf16_kernels *k)
 {
-    *k = (struct bf16_kernels){
-        .along = train_bf16_along, .across = train_bf16_across, .tile = tile};
+    *k = (struct bf16_kernels){.name = "avx512bf16",
+                               .tile_rows = BF16_M,
+                               .row_unit = 1,
+                               .k_unit = 2,
+                               .k_max = 512,
+                               .unit_rows = 16 * BF16_M,
+                               .even = true,
+                               .along = train_bf16_along,
+                               .across = train_bf16_across,
+                               .a_along = a_along,
+                               .a_across = a_across,
+                               .tile = tile};
 }

@@ -30,18 +30,24 @@ INLINE __m512i round2(__m512 hi, __m512 lo)
 /* ---- inputs of a column lie ld apart --------------------------------------
  */
 
+/* The order lo[0], hi[0], lo[1], hi[1], ... of what round2() returns. */
+INLINE __m512i pair_order(void)
+{
+    const __m512i lane =
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+
+    return _mm512_add_epi32(
+        _mm512_set1_epi32(16 << 16),
+        _mm512_mullo_epi32(_mm512_set1_epi32(0x10001), lane));
+}
+
 void train_bf16_across(uint32_t *dst, size_t stride, int lanes,
                        const float *src, size_t ld, int width, size_t k)
 {
     const __mmask16 in = low_lanes((size_t)width);
     const __mmask16 out = low_lanes((size_t)lanes);
-    __m512i pairs; /* lo[0], hi[0], lo[1], hi[1], ... */
+    const __m512i pairs = pair_order();
 
-    pairs = _mm512_add_epi32(
-        _mm512_set1_epi32(16 << 16),
-        _mm512_mullo_epi32(_mm512_set1_epi32(0x10001),
-                           _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
-                                             11, 12, 13, 14, 15)));
     for (size_t i = 0; i < k; i += 2, dst += stride, src += 2 * ld) {
         const __m512 lo = _mm512_maskz_loadu_ps(in, src);
         const __m512 hi = i + 1 < k ? _mm512_maskz_loadu_ps(in, src + ld)
@@ -120,4 +126,69 @@ void train_bf16_along(uint32_t *dst, size_t stride, int lanes, const float *src,
         block(dst + i / 2 * stride, stride, out, src + i, ld, width, 2 * L);
     if (i < k)
         block(dst + i / 2 * stride, stride, out, src + i, ld, width, k - i);
+}
+
+/* ---- tiles of AMX: 16 rows of 32 inputs ------------------------------------
+ */
+
+enum { TILE_K = 32, TILE_ROWS = 16, TILE_WORDS = TILE_ROWS * L };
+
+/* Input tile `at` of sub-tile `sub`, of a tile of A of `rows` rows. */
+INLINE uint32_t *rows_tile(uint32_t *dst, int rows, size_t at, int sub)
+{
+    const size_t subs = (size_t)(rows + TILE_ROWS - 1) / TILE_ROWS;
+
+    return dst + (at / TILE_K * subs + (size_t)(sub / TILE_ROWS)) * TILE_WORDS;
+}
+
+void train_bf16_rows_along(uint32_t *dst, const float *src, size_t ld, int rows,
+                           size_t k)
+{
+    for (int sub = 0; sub < rows; sub += TILE_ROWS)
+        for (size_t at = 0; at < k; at += TILE_K) {
+            const size_t left = k - at;
+            const __mmask16 lo = low_lanes(left);
+            const __mmask16 hi = low_lanes(left > L ? left - L : 0);
+            uint32_t *to = rows_tile(dst, rows, at, sub);
+
+            for (int r = 0; r < TILE_ROWS; r++, to += L) {
+                const float *row = src + (size_t)(sub + r) * ld + at;
+                __m512i x = _mm512_setzero_si512();
+
+                if (sub + r < rows)
+                    x = round2(_mm512_maskz_loadu_ps(hi, row + (hi ? L : 0)),
+                               _mm512_maskz_loadu_ps(lo, row));
+                _mm512_store_si512(to, x);
+            }
+        }
+}
+
+void train_bf16_rows_across(uint32_t *dst, const float *src, size_t ld,
+                            int rows, size_t k)
+{
+    const __m512i pairs = pair_order();
+
+    for (size_t at = 0; at < k; at += TILE_K)
+        for (int sub = 0; sub < rows; sub += TILE_ROWS) {
+            const __mmask16 in = low_lanes((size_t)(rows - sub));
+            const float *from = src + at * ld + sub;
+            uint32_t *to = rows_tile(dst, rows, at, sub);
+            const size_t left = k - at;
+            __m512i r[L];
+
+            EACH (i, L) {
+                const size_t even = (size_t)(2 * i);
+                const __mmask16 lo = even < left ? in : 0;
+                const __mmask16 hi = even + 1 < left ? in : 0;
+                const float *row = from + (lo ? even * ld : 0);
+
+                r[i] = _mm512_permutexvar_epi16(
+                    pairs,
+                    round2(_mm512_maskz_loadu_ps(hi, row + (hi ? ld : 0)),
+                           _mm512_maskz_loadu_ps(lo, row)));
+            }
+            transpose(r);
+            EACH (i, L)
+                _mm512_store_si512(to + i * L, r[i]);
+        }
 }

@@ -6,4 +6,7 @@
 
 bf16_pack_fn train_bf16_along, train_bf16_across;
 
+/* Tiles of A as AMX wants them. */
+bf16_rows_fn train_bf16_rows_along, train_bf16_rows_across;
+
 #endif
