@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "infer.h"
+#include "trainer/gemm/bf16.h"
 #include "trainer/nn/layers_sets.h"
 
 #include <math.h>
@@ -24,6 +25,7 @@ enum { GUARD = 16, MAX_OUT = 4 };
 struct trial {
     const char *what;
     const struct nn_layers *l;
+    const struct bf16_kernels *mul;
     size_t rows, d;
     float *in[4];
     float *out[MAX_OUT];
@@ -125,8 +127,10 @@ static void updates(struct trial *t)
 static void attentions(struct trial *t)
 {
     const size_t k = t->d, n = t->rows * 16;
-    float *scratch = randoms(t->l->attention_scratch(n, k), 1);
-    const struct nn_attn a = {.qkv = t->out[0],
+    const size_t n_scratch = t->l->attention_scratch(n, k);
+    float *scratch = aligned_alloc(64, (n_scratch + 15) / 16 * 64);
+    const struct nn_attn a = {.mul = t->mul,
+                              .qkv = t->out[0],
                               .out = t->out[1],
                               .lse = t->out[2],
                               .dout = t->in[0],
@@ -136,10 +140,21 @@ static void attentions(struct trial *t)
                               .n_kv_heads = 1,
                               .d_head = k};
 
+    assert_non_null(scratch);
+    memset(scratch, 0xff, n_scratch * sizeof(*scratch));
     t->l->attention(&a, 0, scratch);
     memcpy(t->out[3], t->out[1], n * 2 * k * sizeof(float));
     t->l->attention_back(&a, 0, scratch);
     free(scratch);
+}
+
+/* With products in bfloat16: see test_attention_in_bf16. */
+static struct bf16_kernels bf16;
+
+static void attentions_bf16(struct trial *t)
+{
+    t->mul = &bf16;
+    attentions(t);
 }
 
 static void check_outputs(const struct trial *want, const struct trial *got)
@@ -242,10 +257,67 @@ static void test_extremes(void **state)
     assert_true(isnan(loss));
 }
 
+/* Root of the mean square of x, or of x - y. */
+static double rms(const float *x, const float *y, size_t n)
+{
+    double sum = 0.0;
+
+    for (size_t i = 0; i < n; i++) {
+        const double d = (double)x[i] - (y ? (double)y[i] : 0.0);
+
+        sum += d * d;
+    }
+    return sqrt(sum / (double)n);
+}
+
+/* Rounding an operand moves it by 2^-10 of itself on average, and at most three
+ * products follow each other: far below 2^-6 of what comes out. A tile in the
+ * wrong place, or a mask that lets one key through, is far above. */
+static void check_bf16(size_t rows, size_t d)
+{
+    const size_t room = rows * 16 * 4 * d;
+    struct trial want =
+        make_trial("attention", nn_layers_avx512(), rows, d, room);
+    struct trial got =
+        make_trial("attention bf16", nn_layers_avx512(), rows, d, room);
+    const size_t n = rows * 16,
+                 used[MAX_OUT] = {n * 4 * d, n * 2 * d, n * 2, n * 2 * d};
+
+    attentions(&want);
+    attentions_bf16(&got);
+    for (int i = 0; i < MAX_OUT; i++) {
+        const double off = rms(got.out[i], want.out[i], used[i]);
+        const double size = rms(want.out[i], NULL, used[i]);
+
+        if (!(off <= 0x1p-6 * size))
+            fail_msg("%s, %zu rows of %zu, output %d: off by %g of %g",
+                     bf16.name, rows, d, i, off, size);
+        assert_memory_equal(want.out[i] + room, got.out[i] + room,
+                            GUARD * sizeof(float));
+    }
+    free_trial(&want);
+    free_trial(&got);
+}
+
+static void test_attention_in_bf16(void **state)
+{
+    static const size_t shapes[][2] = {{1, 8},  {3, 64},  {4, 32}, {5, 5},
+                                       {9, 40}, {16, 64}, {17, 33}};
+    static const unsigned masks[] = {(unsigned)INFER_CPU_ALL,
+                                     ~(unsigned)INFER_CPU_AMXBF16};
+
+    (void)state;
+    for (size_t m = 0; m < 2; m++)
+        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+            if (train_bf16_kernels(&bf16, infer_cpu_detect() & masks[m]))
+                check_bf16(shapes[i][0], shapes[i][1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows),
                                        cmocka_unit_test(test_attention),
+                                       cmocka_unit_test(test_attention_in_bf16),
                                        cmocka_unit_test(test_extremes)};
 
     return cmocka_run_group_tests_name("train sets", tests, NULL, NULL);

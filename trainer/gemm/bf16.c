@@ -153,6 +153,13 @@ static void pack_panels(const struct bf16_kernels *kern, uint32_t *dst, bool tb,
     zero_tail(kern, dst, k, first, last);
 }
 
+void train_bf16_pack_panels(const struct bf16_kernels *kern, uint32_t *dst,
+                            bool tb, const float *b, size_t ldb, size_t n,
+                            size_t k)
+{
+    pack_panels(kern, dst, tb, b, ldb, n, k, 0, ceil_div(n, BF16_N));
+}
+
 void train_bf16_pack_b(struct infer_member *me, const struct bf16_kernels *kern,
                        uint32_t *dst, bool tb, const float *b, size_t ldb,
                        size_t n, size_t k)
@@ -179,9 +186,8 @@ static size_t a_words(const struct bf16_kernels *kern, size_t row, size_t k)
     return row * (round_up(k, kern->k_unit) / 2);
 }
 
-/* Rows [0, rows) and k inputs of A, whose first is at a. */
-static void pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
-                   const float *a, size_t lda, size_t rows, size_t k)
+void train_bf16_pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
+                       const float *a, size_t lda, size_t rows, size_t k)
 {
     const size_t tiles = ceil_div(rows, kern->tile_rows);
     const size_t step = ta ? CHUNK : k;
@@ -259,6 +265,20 @@ static void multiply(const struct bf16_kernels *kern, const struct block *x,
     }
 }
 
+void train_bf16_block(const struct bf16_kernels *kern, float *c, size_t ldc,
+                      size_t rows, size_t n, size_t k, const uint32_t *a,
+                      const uint32_t *b, size_t b_inputs, bool add)
+{
+    const struct train_product p = {
+        .alpha = 1.0f, .beta = add ? 1.0f : 0.0f, .c = c, .ldc = ldc};
+    const struct block x = {.p = &p,
+                            .b = b,
+                            .stride = train_bf16_panel_words(kern, b_inputs),
+                            .n = n};
+
+    multiply(kern, &x, a, 0, rows, 0, ceil_div(n, BF16_N), 0, k);
+}
+
 static void run_unit(const struct bf16_kernels *kern, const struct block *x,
                      uint32_t *scratch, size_t unit)
 {
@@ -275,7 +295,7 @@ static void run_unit(const struct bf16_kernels *kern, const struct block *x,
         const size_t k0 = x->k0 + at;
         const float *a = p->a + (p->ta ? k0 * p->lda + row : row * p->lda + k0);
 
-        pack_a(kern, scratch, p->ta, a, p->lda, rows, k);
+        train_bf16_pack_a(kern, scratch, p->ta, a, p->lda, rows, k);
         multiply(kern, x, scratch, row, rows, panels * j / x->n_j,
                  panels * (j + 1) / x->n_j, at, k);
         at += step;

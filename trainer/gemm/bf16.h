@@ -105,6 +105,23 @@ void train_bf16_pack_b(struct infer_member *me, const struct bf16_kernels *kern,
                        uint32_t *dst, bool tb, const float *b, size_t ldb,
                        size_t n, size_t k);
 
+/* Rows [0, rows) of op(A), k inputs of each, to dst: a unit for tiles. */
+void train_bf16_pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
+                       const float *a, size_t lda, size_t rows, size_t k);
+/* Columns [0, n) of op(B) [k][n] to dst, panel by panel. */
+void train_bf16_pack_panels(const struct bf16_kernels *kern, uint32_t *dst,
+                            bool tb, const float *b, size_t ldb, size_t n,
+                            size_t k);
+
+/*
+ * C [rows][n] = sum, or += , by this thread, of operands packed as above.
+ * Between begin() and end() of the kernels.
+ *   b_inputs  inputs the panels were packed with, >= k
+ */
+void train_bf16_block(const struct bf16_kernels *kern, float *c, size_t ldc,
+                      size_t rows, size_t n, size_t k, const uint32_t *a,
+                      const uint32_t *b, size_t b_inputs, bool add);
+
 /* All members: begins and ends with a barrier. */
 void train_bf16_phase(struct infer_member *me, const struct bf16_work *w,
                       const struct train_product *p);

@@ -68,6 +68,11 @@ enum train_precision train_gemm_precision(const struct train_gemm_ctx *ctx)
     return ctx->precision;
 }
 
+const struct bf16_kernels *train_gemm_kernels(const struct train_gemm_ctx *ctx)
+{
+    return ctx->precision == TRAIN_BF16 ? &ctx->work.kernels : NULL;
+}
+
 void train_gemm_phase(struct infer_member *me, const struct train_gemm_ctx *ctx,
                       const struct train_product *p)
 {

@@ -62,6 +62,10 @@ void train_gemm_free(struct train_gemm_ctx *ctx);
 /* What the products of ctx really use. */
 enum train_precision train_gemm_precision(const struct train_gemm_ctx *ctx);
 
+/* The kernels of bf16.h behind it, or NULL in F32. */
+struct bf16_kernels;
+const struct bf16_kernels *train_gemm_kernels(const struct train_gemm_ctx *ctx);
+
 /* The product, by the whole team; not from inside a run of it. */
 void train_gemm(const struct train_gemm_ctx *ctx, bool ta, bool tb, size_t m,
                 size_t n, size_t k, float alpha, const float *a, size_t lda,

@@ -23,6 +23,8 @@
 #define NN_REAL float
 #endif
 
+struct bf16_kernels;
+
 /* Which values are dropped is a hash of (key, row, column): nothing is kept
  * and the backward pass draws the same. */
 struct nn_dropout {
@@ -40,6 +42,7 @@ struct nn_dropout {
  * Queries and keys are rotated on their way in, gradients on their way out.
  */
 struct nn_attn {
+    const struct bf16_kernels *mul; /* of its products; NULL: f32 */
     NN_REAL *qkv;        /* [B T][(H + 2 G) K]: q, k, v before the rotation;
                             the backward pass leaves gradients in their place */
     NN_REAL *out;        /* [B T][H K] */
@@ -130,7 +133,8 @@ struct nn_layers {
     void (*rope_back)(NN_REAL *x, size_t ld, const NN_REAL *cs, size_t rows,
                       size_t d_head, bool halves);
 
-    /* unit = b * G + g; scratch holds attention_scratch() values */
+    /* unit = b * G + g; scratch holds attention_scratch() values, 64-byte
+     * aligned */
     void (*attention)(const struct nn_attn *a, size_t unit, NN_REAL *scratch);
     void (*attention_back)(const struct nn_attn *a, size_t unit,
                            NN_REAL *scratch);

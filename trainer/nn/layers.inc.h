@@ -5,6 +5,8 @@
 
 #include "trainer/nn/layers_act.inc.h"
 
+#include "trainer/nn/layers_attention_mm.inc.h"
+
 #include "trainer/nn/layers_attention.inc.h"
 
 #include "trainer/nn/layers_loss.inc.h"

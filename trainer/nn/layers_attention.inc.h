@@ -5,84 +5,16 @@
  * gathered once, rotated and padded with zeros to whole tiles, so that every
  * product inside is one shape and one loop. Keys are also kept transposed,
  * since scores need them column by column. Short sequences fill a part of a
- * tile, and only that part is computed.
+ * tile, and only that part is computed. With kernels for bfloat16 the places
+ * of right operands hold their panels, which take half the room.
  *
- *   scratch   5 [T'][K'] | 4 [TILE][K'] | 2 [TILE][TILE] | rows
+ *   scratch   5 [T'][K'] | 6 [TILE][K'] | 3 [TILE][TILE] | rows
  *   K' = K in whole product tiles, T' = T in whole TILEs
  */
-
-enum {
-    TILE = 64,
-#if defined(__AVX512F__)
-    MR = 8, /* rows of a product held in registers */
-#else
-    MR = 4,
-#endif
-    NV = 2, /* and vectors of each */
-    NR = NV * VW
-};
 
 static size_t round_up(size_t n, size_t unit)
 {
     return (n + unit - 1) / unit * unit;
-}
-
-/* c [MR][NR] (+)= A b; A(i, p) = a[i * ai + p * ap], b [k][ldb] */
-static inline void mm_block(real *c, size_t ldc, const real *a, size_t ai,
-                            size_t ap, const real *b, size_t ldb, size_t k,
-                            bool add)
-{
-    vr s[MR][NV];
-
-    EACH (i, MR)
-        EACH (j, NV)
-            s[i][j] = add ? v_load(c + (size_t)i * ldc + j * VW) : (vr){0};
-    for (size_t p = 0; p < k; p++) {
-        vr bp[NV];
-
-        EACH (j, NV)
-            bp[j] = v_load(b + p * ldb + j * VW);
-        EACH (i, MR) {
-            const vr x = v_set1(a[(size_t)i * ai + p * ap]);
-
-            EACH (j, NV)
-                s[i][j] = v_fma(x, bp[j], s[i][j]);
-        }
-    }
-    EACH (i, MR)
-        EACH (j, NV)
-            v_store(c + (size_t)i * ldc + j * VW, s[i][j]);
-}
-
-/* What a tile on the diagonal leaves out; row i of the product has no use for
- */
-enum part {
-    WHOLE,
-    LEFT,  /* columns after i */
-    UP_TO, /* terms after i: zeros */
-    FROM   /* terms before i: zeros */
-};
-
-/* How much of a product is wanted; m and n are rounded up to whole blocks,
- * whose surplus is computed of whatever is there. */
-struct extent {
-    size_t m, n, k;
-};
-
-/* c [m][ld] (+)= A [m][k] b [k][ld], n columns of it */
-static void mm(real *c, const real *a, size_t ai, size_t ap, const real *b,
-               size_t ld, struct extent e, bool add, enum part part)
-{
-    for (size_t j = 0; j < e.n; j += NR)
-        for (size_t i = 0; i < e.m; i += MR) {
-            const size_t from = part == FROM ? i : 0;
-            const size_t to = part == UP_TO && i + MR < e.k ? i + MR : e.k;
-
-            if ((part == LEFT && j >= i + MR) || from >= to)
-                continue;
-            mm_block(c + i * ld + j, ld, a + i * ai + from * ap, ai, ap,
-                     b + from * ld + j, ld, to - from, add);
-        }
 }
 
 /* Places in the scratch of one unit; dims as in the head of this file. */
@@ -95,16 +27,19 @@ struct attn_work {
     real *kt, *k, *v; /* [T'/TILE][K'][TILE], [T'][K'], and v: forward as k,
                          backward as kt */
     real *dk, *dv;    /* [T'][K'] */
-    real *q, *o, *dout, *dq; /* [TILE][K'] */
-    real *s, *dp;            /* [TILE][TILE] */
-    real *m, *sum;           /* [TILE] */
+    real *q, *o, *dout, *dq;        /* [TILE][K'] */
+    real *s, *dp;                   /* [TILE][TILE] */
+    real *m, *sum;                  /* [TILE] */
+    const struct bf16_kernels *mul; /* NULL: products in f32 */
+    uint32_t *qa, *qb, *da, *db;    /* q and dout, as left and right operand */
+    uint32_t *room;                 /* of a score tile, as left operand */
 };
 
 static size_t attention_scratch(size_t n_tokens, size_t d_head)
 {
     const size_t kp = round_up(d_head, NR), tp = round_up(n_tokens, TILE);
 
-    return 5 * tp * kp + 4 * TILE * kp + 2 * TILE * TILE + 2 * TILE;
+    return 5 * tp * kp + 6 * TILE * kp + 3 * TILE * TILE + 2 * TILE;
 }
 
 static void attn_begin(struct attn_work *w, const struct nn_attn *a,
@@ -123,14 +58,20 @@ static void attn_begin(struct attn_work *w, const struct nn_attn *a,
                             .kp = kp,
                             .tp = tp,
                             .ld = (a->n_heads + 2 * a->n_kv_heads) * a->d_head,
-                            .nq = a->n_heads * a->d_head};
+                            .nq = a->n_heads * a->d_head,
+                            .mul = a->mul};
     for (int i = 0; i < 5; i++, scratch += tp * kp)
         *big[i] = scratch;
     for (int i = 0; i < 4; i++, scratch += TILE * kp)
         *small[i] = scratch;
-    w->s = scratch;
+    w->qa = (uint32_t *)scratch;
+    w->qb = w->qa + TILE * kp / 2;
+    w->da = w->qb + TILE * kp / 2;
+    w->db = w->da + TILE * kp / 2;
+    w->s = scratch + 2 * TILE * kp;
     w->dp = w->s + TILE * TILE;
-    w->m = w->dp + TILE * TILE;
+    w->room = (uint32_t *)(w->dp + TILE * TILE);
+    w->m = w->dp + 2 * TILE * TILE;
     w->sum = w->m + TILE;
 }
 
@@ -158,6 +99,29 @@ static void gather(const struct attn_work *w, real *to, const real *from,
         rotate(to, kp, a->cs + t0 * k, n, k, a->halves, 1);
 }
 
+/* TILE rows of keys or values where a right operand lies; turned, if it is not
+ * NULL, gets the operand whose columns they are. */
+static void gather_right(const struct attn_work *w, real *to, const real *from,
+                         size_t t0, bool turn, real *turned)
+{
+    real *rows = w->mul ? w->o : to;
+
+    gather(w, rows, from, w->ld, t0, turn, 1);
+    if (w->mul)
+        right_packed(w->mul, (uint32_t *)to, rows, w->kp);
+    if (turned)
+        right_turned(w->mul, turned, rows, w->kp);
+}
+
+/* q and dout of a tile, as both kinds of operand. */
+static void pack_queries(const struct attn_work *w, size_t t)
+{
+    left_packed(w->mul, w->qa, w->q, w->kp, tile_rows(w, t));
+    left_packed(w->mul, w->da, w->dout, w->kp, tile_rows(w, t));
+    right_packed(w->mul, w->qb, w->q, w->kp);
+    right_packed(w->mul, w->db, w->dout, w->kp);
+}
+
 /* The way back, for gradients. */
 static void scatter(const struct attn_work *w, real *to, real *from, size_t ld,
                     size_t t0, bool turn, real scale)
@@ -171,14 +135,6 @@ static void scatter(const struct attn_work *w, real *to, real *from, size_t ld,
     for (size_t r = 0; r < n; r++)
         for (size_t i = 0; i < k; i++)
             to[r * ld + i] = from[r * kp + i] * scale;
-}
-
-/* [TILE][K'] to [K'][TILE] */
-static void transpose(real *to, const real *from, size_t kp)
-{
-    for (size_t i = 0; i < kp; i++)
-        for (size_t r = 0; r < TILE; r++)
-            to[i * TILE + r] = from[r * kp + i];
 }
 
 /* One row of n scores joins the running softmax: probabilities relative to the
@@ -205,6 +161,17 @@ static real softmax_join(real *s, size_t n, real *m, real *sum)
     return shrink;
 }
 
+/* A tile of queries, or of gradients of what they got, times the keys. */
+static struct left queries(const struct attn_work *w)
+{
+    return (struct left){w->q, w->kp, 1, w->mul ? w->qa : NULL};
+}
+
+static struct left gradients(const struct attn_work *w)
+{
+    return (struct left){w->dout, w->kp, 1, w->mul ? w->da : NULL};
+}
+
 static void attend_tile(struct attn_work *w, size_t t)
 {
     const size_t kp = w->kp, n_rows = tile_rows(w, t);
@@ -219,7 +186,7 @@ static void attend_tile(struct attn_work *w, size_t t)
         const bool diagonal = !w->a->both && at == t;
         const size_t n_keys = tile_rows(w, at);
 
-        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE,
+        mm(w->mul, w->room, w->s, queries(w), w->kt + at * kp, kp, TILE,
            (struct extent){n_rows, n_keys, kp}, false, diagonal ? LEFT : WHOLE);
         for (size_t i = 0; i < n_rows; i++) {
             const size_t n = diagonal ? i + 1 : n_keys;
@@ -229,8 +196,9 @@ static void attend_tile(struct attn_work *w, size_t t)
             for (size_t j = 0; j < kp; j += VW)
                 v_store(w->o + i * kp + j, v_load(w->o + i * kp + j) * shrink);
         }
-        mm(w->o, w->s, TILE, 1, w->v + at * kp, kp,
-           (struct extent){n_rows, kp, n_keys}, true, diagonal ? UP_TO : WHOLE);
+        mm(w->mul, w->room, w->o, (struct left){w->s, TILE, 1, NULL},
+           w->v + at * kp, TILE, kp, (struct extent){n_rows, kp, n_keys}, true,
+           diagonal ? UP_TO : WHOLE);
     }
 }
 
@@ -244,15 +212,18 @@ static void attention(const struct nn_attn *a, size_t unit, real *scratch)
     attn_begin(&w, a, unit, scratch);
     const size_t T = w.n_tokens;
 
+    mm_begin(w.mul);
     for (size_t t = 0; t < T; t += TILE) {
         gather(&w, w.k, a->qkv + (H + g) * K, w.ld, t, true, 1);
-        transpose(w.kt + t * w.kp, w.k, w.kp);
-        gather(&w, w.v + t * w.kp, a->qkv + (H + a->n_kv_heads + g) * K, w.ld,
-               t, false, 1);
+        right_turned(w.mul, w.kt + t * w.kp, w.k, w.kp);
+        gather_right(&w, w.v + t * w.kp, a->qkv + (H + a->n_kv_heads + g) * K,
+                     t, false, NULL);
     }
     for (size_t h = g * rep; h < (g + 1) * rep; h++)
         for (size_t t = 0; t < T; t += TILE) {
             gather(&w, w.q, a->qkv + h * K, w.ld, t, true, scale);
+            if (w.mul)
+                left_packed(w.mul, w.qa, w.q, w.kp, tile_rows(&w, t));
             attend_tile(&w, t);
             for (size_t i = 0; i < TILE && t + i < T; i++) {
                 const real inv = 1 / w.sum[i];
@@ -264,6 +235,7 @@ static void attention(const struct nn_attn *a, size_t unit, real *scratch)
             }
             scatter(&w, a->out + h * K, w.o, w.nq, t, false, 1);
         }
+    mm_end(w.mul);
 }
 
 /* s = probabilities of one tile, dp = gradient of its scores:
@@ -308,6 +280,8 @@ static void attend_tile_back(struct attn_work *w, size_t t)
 {
     const size_t kp = w->kp, n_rows = tile_rows(w, t);
     const size_t end = w->a->both ? w->n_tokens : t + 1;
+    const real *q = w->mul ? (const real *)w->qb : w->q;
+    const real *dout = w->mul ? (const real *)w->db : w->dout;
 
     memset(w->dq, 0, TILE * kp * sizeof(*w->dq));
     for (size_t at = 0; at < end; at += TILE) {
@@ -316,17 +290,19 @@ static void attend_tile_back(struct attn_work *w, size_t t)
         const struct extent scores = {n_rows, n_keys, kp};
         const struct extent to_keys = {n_keys, kp, n_rows};
 
-        mm(w->s, w->q, kp, 1, w->kt + at * kp, TILE, scores, false,
-           diagonal ? LEFT : WHOLE);
-        mm(w->dp, w->dout, kp, 1, w->v + at * kp, TILE, scores, false,
-           diagonal ? LEFT : WHOLE);
+        mm(w->mul, w->room, w->s, queries(w), w->kt + at * kp, kp, TILE, scores,
+           false, diagonal ? LEFT : WHOLE);
+        mm(w->mul, w->room, w->dp, gradients(w), w->v + at * kp, kp, TILE,
+           scores, false, diagonal ? LEFT : WHOLE);
         score_back(w, w->m, w->sum, n_rows, n_keys, diagonal);
-        mm(w->dv + at * kp, w->s, 1, TILE, w->dout, kp, to_keys, true,
+        mm(w->mul, w->room, w->dv + at * kp, (struct left){w->s, 1, TILE, NULL},
+           dout, TILE, kp, to_keys, true, diagonal ? FROM : WHOLE);
+        mm(w->mul, w->room, w->dk + at * kp,
+           (struct left){w->dp, 1, TILE, NULL}, q, TILE, kp, to_keys, true,
            diagonal ? FROM : WHOLE);
-        mm(w->dk + at * kp, w->dp, 1, TILE, w->q, kp, to_keys, true,
-           diagonal ? FROM : WHOLE);
-        mm(w->dq, w->dp, TILE, 1, w->k + at * kp, kp,
-           (struct extent){n_rows, kp, n_keys}, true, diagonal ? UP_TO : WHOLE);
+        mm(w->mul, w->room, w->dq, (struct left){w->dp, TILE, 1, NULL},
+           w->k + at * kp, TILE, kp, (struct extent){n_rows, kp, n_keys}, true,
+           diagonal ? UP_TO : WHOLE);
     }
 }
 
@@ -342,11 +318,11 @@ static void attention_back(const struct nn_attn *a, size_t unit, real *scratch)
     attn_begin(&w, a, unit, scratch);
     const size_t T = w.n_tokens;
 
+    mm_begin(w.mul);
     for (size_t t = 0; t < T; t += TILE) {
-        gather(&w, w.k + t * w.kp, k, w.ld, t, true, 1);
-        transpose(w.kt + t * w.kp, w.k + t * w.kp, w.kp);
+        gather_right(&w, w.k + t * w.kp, k, t, true, w.kt + t * w.kp);
         gather(&w, w.q, v, w.ld, t, false, 1);
-        transpose(w.v + t * w.kp, w.q, w.kp);
+        right_turned(w.mul, w.v + t * w.kp, w.q, w.kp);
     }
     memset(w.dk, 0, w.tp * w.kp * sizeof(*w.dk));
     memset(w.dv, 0, w.tp * w.kp * sizeof(*w.dv));
@@ -356,6 +332,8 @@ static void attention_back(const struct nn_attn *a, size_t unit, real *scratch)
             gather(&w, w.o, a->out + h * K, w.nq, t, false, 1);
             gather(&w, w.dout, a->dout + h * K, w.nq, t, false, 1);
             tile_sums(&w, h, t);
+            if (w.mul)
+                pack_queries(&w, t);
             attend_tile_back(&w, t);
             scatter(&w, a->qkv + h * K, w.dq, w.ld, t, true, scale);
         }
@@ -363,4 +341,5 @@ static void attention_back(const struct nn_attn *a, size_t unit, real *scratch)
         scatter(&w, k, w.dk + t * w.kp, w.ld, t, true, 1);
         scatter(&w, v, w.dv + t * w.kp, w.ld, t, false, 1);
     }
+    mm_end(w.mul);
 }

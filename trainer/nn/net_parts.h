@@ -132,7 +132,8 @@ static inline void net_rows(const struct infer_member *me,
 static inline struct nn_attn net_attn(const struct net *net,
                                       const struct net_layer *y)
 {
-    return (struct nn_attn){.qkv = y->qkv,
+    return (struct nn_attn){.mul = train_gemm_kernels(net->gemm),
+                            .qkv = y->qkv,
                             .out = y->att,
                             .lse = y->lse,
                             .dout = net->wide,

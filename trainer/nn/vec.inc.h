@@ -5,6 +5,7 @@
  * where finite differences need the digits.
  */
 #include "core/kernels/x86_64/unroll.h"
+#include "trainer/gemm/bf16.h"
 #include "trainer/nn/layers.h"
 
 #include <math.h>
