@@ -180,6 +180,15 @@ static size_t tile_row(const struct bf16_kernels *kern, size_t rows, size_t t)
     return min_size(rows, t * kern->tile_rows);
 }
 
+/* Panels that a tile of A meets before the next does. */
+static size_t group_panels(const struct bf16_kernels *kern, size_t k)
+{
+    const size_t n =
+        kern->group_words / train_bf16_panel_words(kern, k ? k : 1);
+
+    return n ? n : 1;
+}
+
 /* Words of packed A before row `row`, which begins a tile. */
 static size_t a_words(const struct bf16_kernels *kern, size_t row, size_t k)
 {
@@ -238,31 +247,41 @@ static void set_units(const struct bf16_kernels *kern, struct block *x,
         x->n_j = min_size(panels, members);
 }
 
+/* A tile of C: rows [r, ...) of the unit at `row`, panel j. */
+static void multiply_tile(const struct bf16_kernels *kern,
+                          const struct block *x, struct bf16_tile *tile,
+                          const uint32_t *a, const uint32_t *b, size_t row,
+                          size_t j, size_t k)
+{
+    const size_t col = j * BF16_N;
+
+    tile->c = x->p->c + row * x->p->ldc + x->n0 + col;
+    tile->cols = (int)min_size(BF16_N, x->n - col);
+    kern->tile(tile, a, b + j * x->stride, round_up(k, kern->k_unit) / 2);
+}
+
 /* Rows [row, row + rows) of C, panels [first, last), with inputs
  * [k0, k0 + k) of A, packed, and of B. */
 static void multiply(const struct bf16_kernels *kern, const struct block *x,
                      const uint32_t *a, size_t row, size_t rows, size_t first,
                      size_t last, size_t k0, size_t k)
 {
-    const struct train_product *p = x->p;
     const size_t tiles = ceil_div(rows, kern->tile_rows);
-    const size_t k2 = round_up(k, kern->k_unit) / 2;
-    struct bf16_tile tile = {
-        .ldc = p->ldc, .alpha = p->alpha, .beta = x->k0 + k0 ? 1.0f : p->beta};
+    const size_t group = group_panels(kern, k);
+    const uint32_t *b = x->b + k0 / 2 * BF16_N;
+    struct bf16_tile tile = {.ldc = x->p->ldc,
+                             .alpha = x->p->alpha,
+                             .beta = x->k0 + k0 ? 1.0f : x->p->beta};
 
-    for (size_t j = first; j < last; j++) {
-        const size_t col = j * BF16_N;
-        const uint32_t *b = x->b + j * x->stride + k0 / 2 * BF16_N;
-
-        tile.cols = (int)min_size(BF16_N, x->n - col);
+    for (size_t g = first; g < last; g += group)
         for (size_t t = 0; t < tiles; t++) {
             const size_t r = tile_row(kern, rows, t);
+            const uint32_t *at = a + a_words(kern, r, k);
 
             tile.rows = (int)(tile_row(kern, rows, t + 1) - r);
-            tile.c = p->c + (row + r) * p->ldc + x->n0 + col;
-            kern->tile(&tile, a + a_words(kern, r, k), b, k2);
+            for (size_t j = g; j < last && j < g + group; j++)
+                multiply_tile(kern, x, &tile, at, b, row + r, j, k);
         }
-    }
 }
 
 void train_bf16_block(const struct bf16_kernels *kern, float *c, size_t ldc,

@@ -145,6 +145,7 @@ void train_bf16_amx(struct bf16_kernels *k)
                                .k_unit = 2 * SIDE,
                                .k_max = 2048,
                                .unit_rows = 128,
+                               .group_words = 256 << 10,
                                .along = train_bf16_along,
                                .across = train_bf16_across,
                                .a_along = train_bf16_rows_along,
