@@ -153,8 +153,22 @@ static void mhd_log(void *cls, const char *fmt, va_list ap)
 
 /* ---- workers ------------------------------------------------------------- */
 
+/* A model file is mapped while it is loaded, and only then: if somebody cuts it
+ * short meanwhile, the next touch is this signal. That start has failed. */
+static void on_bus_error(int number)
+{
+    static const char text[] =
+        "inferd: cannot load a model: its file was cut short while it was "
+        "read\n";
+
+    (void)number;
+    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+    _exit(1);
+}
+
 static void all_loaded(struct server *s)
 {
+    signal(SIGBUS, SIG_DFL);
     s->state = STATE_READY;
     printf("inferd: listening on %s\n", s->url);
     fflush(stdout);
@@ -476,6 +490,7 @@ int loop_serve(const struct config *c, struct infer_error *err)
     if (getrandom(s->id_seed, sizeof(s->id_seed), GRND_NONBLOCK) < 0)
         s->id_seed[0] = infer_clock_ns();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGBUS, on_bus_error);
     rc = listen_open(c->listen, &s->listen_fd, s->url, sizeof(s->url), err);
     if (rc == 0)
         rc = keys_init(&s->keys, c, err);

@@ -2,9 +2,10 @@
  * gguf.c - opens GGUF files and answers questions about them.
  *
  * The file is mapped, not read: tensor data is touched only when it is packed,
- * and a second process with the same model shares the pages. A file that is
- * cut short while it is mapped raises SIGBUS on the next touch, so models are
- * replaced by rename, never in place (infer_gguf_save() does).
+ * and what is copied from it is copied once. A file that is cut short while it
+ * is mapped raises SIGBUS on the next touch, so models are replaced by rename,
+ * never in place (infer_gguf_save() does), and loading a model ends with the
+ * file closed.
  */
 #include "core/format/gguf_file.h"
 

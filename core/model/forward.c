@@ -156,7 +156,9 @@ int infer_forward_create(struct infer_forward **out,
     carve_all(f, &c, n);
     if (m->hp.arch->positions != INFER_POS_LEARNED)
         infer_rope_table(f->rope, &m->hp.rope, m->rope_freqs, n_ctx);
-    f->score_scale = 1.0f / sqrtf((float)m->hp.d_head);
+    f->score_scale = m->hp.score_scale > 0.0f
+                         ? m->hp.score_scale
+                         : 1.0f / sqrtf((float)m->hp.d_head);
     *out = f;
     return INFER_OK;
 }

@@ -207,22 +207,58 @@ static void read_shape(struct reader *r, struct infer_hparams *hp)
     read_scaling(r, hp);
 }
 
+/* A part of a model that was split over several files has all the keys, or none
+ * but these; its tensors are elsewhere. */
+static int refuse_parts(const struct infer_gguf *g, struct infer_error *err)
+{
+    uint32_t n = 0, i = 0;
+    int status = infer_gguf_get_u32(g, "split.count", &n, err);
+
+    if (status >= 0)
+        status = infer_gguf_get_u32(g, "split.no", &i, err);
+    if (status < 0 || n < 2)
+        return status < 0 ? status : INFER_OK;
+    return infer_fail(err, INFER_EUNSUPPORTED,
+                      "it is part %u of %u: merge the parts into one file",
+                      i + 1, n);
+}
+
+/* Switches that would change every result: refused rather than ignored. */
+static void read_switches(struct reader *r, struct infer_hparams *hp)
+{
+    bool causal = true;
+    int status;
+
+    if (!r->status && read_u32(r, "expert_count", 0, 0, UINT32_MAX))
+        r->status = infer_fail(r->err, INFER_EUNSUPPORTED,
+                               "mixtures of experts are not supported");
+    hp->score_scale = read_f32(r, "attention.scale", 0.0f, 0.0f, 1e6f);
+    if (r->status)
+        return;
+    status = infer_gguf_get_bool(r->g, key_of(r, "attention.causal"), &causal,
+                                 r->err);
+    if (status < 0)
+        r->status = status;
+    else if (!causal)
+        r->status =
+            infer_fail(r->err, INFER_EUNSUPPORTED,
+                       "key '%s' is false: not a text generator", r->key);
+}
+
 int infer_hparams_read(struct infer_hparams *hp, const struct infer_gguf *g,
                        struct infer_error *err)
 {
     struct reader r = {.g = g, .err = err};
-    uint32_t n_experts;
 
     *hp = (struct infer_hparams){0};
-    r.status = find_arch(hp, g, err);
+    r.status = refuse_parts(g, err);
+    if (!r.status)
+        r.status = find_arch(hp, g, err);
     if (r.status)
         return r.status;
     r.arch = hp->arch->name;
     read_shape(&r, hp);
-    n_experts = read_u32(&r, "expert_count", 0, 0, UINT32_MAX);
-    if (!r.status && n_experts)
-        r.status = infer_fail(err, INFER_EUNSUPPORTED,
-                              "mixtures of experts are not supported");
+    read_switches(&r, hp);
     return r.status;
 }
 

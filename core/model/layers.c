@@ -68,7 +68,8 @@ static void embed(struct infer_forward *f, size_t t, float *tmp)
 {
     const struct infer_hparams *hp = &f->m->hp;
     const struct infer_batch_row *row = &f->batch->rows[t];
-    const struct infer_gguf_tensor *tok = f->m->tok_embd, *pos = f->m->pos_embd;
+    const struct infer_gguf_tensor *tok = &f->m->tok_embd;
+    const struct infer_gguf_tensor *pos = &f->m->pos_embd;
     float *x = f->x + t * f->x_stride;
 
     infer_dequantize(tok->type,
@@ -76,7 +77,7 @@ static void embed(struct infer_forward *f, size_t t, float *tmp)
                          (size_t)row->token *
                              infer_qtype_bytes(tok->type, hp->d_model),
                      x, hp->d_model);
-    if (!pos)
+    if (!pos->data)
         return;
     infer_dequantize(pos->type,
                      (const uint8_t *)pos->data +

@@ -2,9 +2,10 @@
  * load.c - bind a GGUF file's tensors to the places of a decoder.
  *
  * Types and shapes are compared with the hyper-parameters once, here, and
- * everything the forward pass touches is copied into one arena in the layout
- * it wants. The arena is reserved for the worst case and touched as needed;
- * the file stays mapped because embedding rows are read from it in place.
+ * everything the forward pass touches is copied into one arena: matrices in
+ * the layout it wants, embedding rows as they are. The arena is reserved for
+ * the worst case and touched as needed. Afterwards the file is closed, so that
+ * nothing that happens to it can reach a running model.
  */
 #include "core/model/model.h"
 
@@ -76,16 +77,20 @@ static int load_part(struct loader *l, const char *name, size_t all,
     status = check_shape(l, t, 0, all);
     if (status)
         return status;
-    if (t->type != INFER_F32)
+    if (infer_qtype_info(t->type)->block != 1)
         return infer_fail(l->err, INFER_EUNSUPPORTED,
-                          "tensor '%s' is not of type F32", t->name);
+                          "tensor '%s' is of type %s: vectors are F32, F16 or "
+                          "BF16",
+                          t->name, infer_qtype_info(t->type)->name);
     if (!infer_quant_finite(t->type, t->data, all))
         return infer_fail(l->err, INFER_EFORMAT,
                           "tensor '%s': a value is not finite", t->name);
     v = (void *)take(l, (k + INFER_PANEL) * sizeof(*v));
     if (!v)
         return infer_fail(l->err, INFER_ENOMEM, "arena too small");
-    memcpy(v, (const float *)t->data + from, k * sizeof(*v));
+    infer_dequantize(
+        t->type, (const uint8_t *)t->data + infer_qtype_bytes(t->type, from), v,
+        k);
     *out = v;
     return INFER_OK;
 }
@@ -210,35 +215,50 @@ static int load_ffn(struct loader *l, struct infer_layer *y)
     return status;
 }
 
+/* Rows that are looked up stay in the file's format, but not in the file. */
+static int keep_rows(struct loader *l, const char *name, size_t n,
+                     struct infer_gguf_tensor *kept)
+{
+    const struct infer_gguf_tensor *t = find(l, name);
+    void *data;
+    int status;
+
+    if (!t)
+        return missing(l);
+    status = check_shape(l, t, n, l->m->hp.d_model);
+    if (status)
+        return status;
+    data = take(l, t->bytes);
+    if (!data)
+        return infer_fail(l->err, INFER_ENOMEM, "arena too small");
+    memcpy(data, t->data, t->bytes);
+    if (!infer_quant_finite(t->type, data, n * l->m->hp.d_model))
+        return infer_fail(l->err, INFER_EFORMAT,
+                          "tensor '%s': a value is not finite", t->name);
+    *kept = *t;
+    kept->data = data;
+    kept->name = name;
+    return INFER_OK;
+}
+
 static int load_embeddings(struct loader *l)
 {
     struct infer_model *m = l->m;
     const struct infer_hparams *hp = &m->hp;
-    int status;
+    int status = keep_rows(l, "token_embd.weight", hp->n_vocab, &m->tok_embd);
 
-    m->tok_embd = find(l, "token_embd.weight");
-    if (!m->tok_embd)
-        return missing(l);
-    status = check_shape(l, m->tok_embd, hp->n_vocab, hp->d_model);
-    if (status)
-        return status;
-    if (!infer_quant_finite(m->tok_embd->type, m->tok_embd->data,
-                            (size_t)hp->n_vocab * hp->d_model))
-        return infer_fail(l->err, INFER_EFORMAT,
-                          "tensor '%s': a value is not finite",
-                          m->tok_embd->name);
-    if (hp->arch->positions != INFER_POS_LEARNED)
-        return load_vector(l, "rope_freqs.weight", hp->rope.n_rot / 2, false,
-                           &m->rope_freqs);
-    m->pos_embd = find(l, "position_embd.weight");
-    if (!m->pos_embd)
-        return missing(l);
-    if (!infer_quant_finite(m->pos_embd->type, m->pos_embd->data,
-                            (size_t)hp->n_ctx * hp->d_model))
-        return infer_fail(l->err, INFER_EFORMAT,
-                          "tensor '%s': a value is not finite",
-                          m->pos_embd->name);
-    return check_shape(l, m->pos_embd, hp->n_ctx, hp->d_model);
+    if (!status && hp->arch->positions == INFER_POS_LEARNED)
+        return keep_rows(l, "position_embd.weight", hp->n_ctx, &m->pos_embd);
+    if (!status)
+        status = load_vector(l, "rope_freqs.weight", hp->rope.n_rot / 2, false,
+                             &m->rope_freqs);
+    for (uint32_t i = 0; !status && m->rope_freqs && i < hp->rope.n_rot / 2;
+         i++)
+        if (!(m->rope_freqs[i] > 0.0f))
+            status = infer_fail(l->err, INFER_EFORMAT,
+                                "tensor 'rope_freqs.weight': divisor %u is %g",
+                                i, (double)m->rope_freqs[i]);
+    return status;
 }
 
 /* Final norm and head; without a tensor of its own the head is the embedding.
@@ -258,7 +278,7 @@ static int load_head(struct loader *l)
         return status;
     t = find(l, "output.weight");
     if (!t)
-        t = m->tok_embd;
+        t = &m->tok_embd;
     status = check_shape(l, t, hp->n_vocab, hp->d_model);
     return status ? status : load_rows(l, t, 0, hp->n_vocab, &m->head.w);
 }
@@ -283,8 +303,8 @@ static int load_tensors(struct loader *l)
     return status ? status : load_head(l);
 }
 
-/* Worst case: every tensor is packed, the embedding (a tied head) too; gpt2's
- * fused tensor becomes three, each rounded up. */
+/* Worst case: every tensor is packed, the embedding (a tied head) too, and kept
+ * as well; gpt2's fused tensor becomes three, each rounded up. */
 static int reserve_arena(struct loader *l)
 {
     struct infer_model *m = l->m;
@@ -297,6 +317,7 @@ static int reserve_arena(struct loader *l)
         const size_t slack = 3 * ALIGN + 3 * INFER_PANEL * sizeof(float);
 
         bytes += infer_pack_bytes(t->type, rows + 3 * INFER_PANEL, k) + slack;
+        bytes += t->bytes; /* rows that are kept as they are */
     }
     l->next = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -398,7 +419,11 @@ static int load(struct infer_model *m, const char *path,
     status = reserve_arena(&l);
     if (!status)
         status = load_tensors(&l);
-    return status ? status : fill_info(m, path, start, l.next, err);
+    if (!status)
+        status = fill_info(m, path, start, l.next, err);
+    infer_gguf_close(m->gguf);
+    m->gguf = NULL;
+    return status;
 }
 
 /* "cannot load 'path': why" */

@@ -38,6 +38,7 @@ struct infer_hparams {
     uint32_t n_vocab, n_ctx, n_layers, n_heads, n_kv_heads;
     uint32_t d_model, d_head, d_ff;
     float norm_eps;
+    float score_scale; /* of attention; 0: 1 / sqrt(d_head) */
     struct infer_rope {
         uint32_t n_rot; /* rotated values of a head, even */
         float base;
@@ -81,11 +82,11 @@ struct infer_layer {
 struct infer_model {
     struct infer_hparams hp;
     struct infer_kernels kern;
-    struct infer_gguf *gguf; /* stays open: embedding rows are read from it */
+    struct infer_gguf *gguf; /* while it loads; then NULL */
     struct infer_tokenizer *tokenizer;
-    const struct infer_gguf_tensor *tok_embd; /* [V][D] in file format */
-    const struct infer_gguf_tensor *pos_embd; /* [n_ctx][D] or NULL */
-    const float *rope_freqs;                  /* [n_rot/2] divisors or NULL */
+    struct infer_gguf_tensor tok_embd; /* [V][D] in file format, in the arena */
+    struct infer_gguf_tensor pos_embd; /* [n_ctx][D]; data NULL: none */
+    const float *rope_freqs;           /* [n_rot/2] divisors or NULL */
     const float *out_norm, *out_norm_bias;
     struct infer_linear head;   /* [V][D] */
     struct infer_layer *layers; /* [L] */

@@ -203,6 +203,42 @@ class Models(unittest.TestCase):
                      b"GGUF\x03\0\0\0" + b"\xff" * 7 + b"\x7f" + bytes(8)):
             self.refused(data, data[:20])
 
+    def test_cut_while_in_use(self):
+        """A loaded model does not need its file."""
+        path = scratch("cut.gguf")
+        with open(path, "wb") as file:
+            file.write(self.good)
+        server = Server(model=path)
+        try:
+            ask = dict(prompt="the sea", max_tokens=20, temperature=0)
+            before = server.generate(**ask).text
+            os.truncate(path, 0)
+            for _ in range(3):
+                self.assertEqual(server.generate(**ask).text, before)
+        finally:
+            server.stop()
+
+    def test_cut_while_it_loads(self):
+        """One line and exit 1 instead of a death by SIGBUS."""
+        path = scratch("big.gguf")
+        tinymodel.write(path, d=1024, layers=2, heads=8, ff=4096, ctx=64)
+        process = subprocess.Popen(
+            [INFERD, "--model", path, "--listen", "127.0.0.1:0"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        maps = f"/proc/{process.pid}/maps"
+        while process.poll() is None:
+            with open(maps, encoding="utf-8") as file:
+                if path in file.read():
+                    break
+        os.truncate(path, 10000)
+        try:
+            out, err = process.communicate(timeout=20 * SLOW)
+        finally:
+            process.kill()
+            os.unlink(path)
+        self.assertEqual((process.returncode, out), (1, ""), err[-2000:])
+        self.assertIn("cut short", err.splitlines()[-1])
+
     def test_nan_weights(self):
         data = self.good[:-64] + b"\xff\xff\xff\x7f" * 16
         self.refused(data, "NaN")
