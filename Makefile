@@ -10,6 +10,7 @@ PREFIX   ?= /usr/local
 # The one that Debian installs its packages for, not one of pyenv or conda.
 PYTHON   ?= $(firstword $(wildcard /usr/bin/python3) python3)
 Q        := $(if $(V),,@)
+comma    := ,
 
 # OpenBLAS and its relatives obey these; a wrong core type halves them.
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
@@ -133,6 +134,10 @@ $B/infer-%: $B/bench/infer-%.o $(BENCH_OBJ) $B/libinfer.a
 $B/tests/%: $B/tests/%.o $(TEST_OBJ) $B/libserver.a $B/libtrainer.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcmocka $(SERVER_LIBS) $(TRAINER_LIBS) $(CORE_LIBS) -o $@
+# It puts itself between the code and its memory.
+$B/tests/unit/test_alloc: LDFLAGS_ALL += $(patsubst %,-Wl$(comma)--wrap=%, \
+	malloc calloc realloc aligned_alloc strdup strndup mmap pthread_create _Znwm \
+	pcre2_compile_8 pcre2_match_data_create_8)
 $B/tests/fuzz/%: $B/tests/fuzz/%.o $B/libserver.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fsanitize=fuzzer $^ $(SERVER_LIBS) $(CORE_LIBS) -o $@

@@ -287,8 +287,9 @@ static int parse(const char *path, char *text, size_t len, cJSON **root,
 
     if (rc)
         return rc;
-    if (json_check(text, len, &why))
-        return config_fail(err, INFER_EINVAL, "%s: %.200s", path, why.text);
+    rc = json_check(text, len, &why);
+    if (rc)
+        return config_fail(err, rc, "%s: %.200s", path, why.text);
     *root = cJSON_ParseWithLength(text, len);
     return *root ? 0 : config_fail(err, INFER_ENOMEM, "out of memory");
 }

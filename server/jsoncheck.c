@@ -243,6 +243,8 @@ static int key_push(struct scan *p, struct key key)
 
         if (!keys) {
             fail_at(p, key.at, "out of memory");
+            if (p->err)
+                p->err->status = INFER_ENOMEM;
             return INFER_ENOMEM;
         }
         p->keys = keys;

@@ -34,8 +34,8 @@ static void set_label(struct infer_gguf *g, const char *path)
 
 static int io_fail(const struct infer_gguf *g, struct infer_error *err)
 {
-    return infer_fail(err, INFER_EIO, "cannot open '%s': %s", g->label,
-                      strerror(errno));
+    return infer_fail(err, errno == ENOMEM ? INFER_ENOMEM : INFER_EIO,
+                      "cannot open '%s': %s", g->label, strerror(errno));
 }
 
 static int map_file(struct infer_gguf *g, int fd, struct infer_error *err)

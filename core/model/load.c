@@ -333,13 +333,15 @@ static int reserve_arena(struct loader *l)
 
 /* ---- what is told about a model ----------------------------------------- */
 
-static char *copy_str(const struct infer_gguf *g, const char *key)
+/* A key's text, malloc'd; NULL when there is none. */
+static int copy_str(const struct infer_gguf *g, const char *key, char **out)
 {
     struct infer_gguf_str s;
 
     if (infer_gguf_get_str(g, key, &s, NULL) != 0)
-        return NULL;
-    return strndup(s.data, s.len);
+        return INFER_OK;
+    *out = strndup(s.data, s.len);
+    return *out ? INFER_OK : INFER_ENOMEM;
 }
 
 /* The type that most weights have, by bytes. */
@@ -368,11 +370,10 @@ static int fill_info(struct infer_model *m, const char *path, uint64_t start,
     const char *base = strrchr(path, '/');
 
     m->path = strdup(path);
-    m->name = copy_str(m->gguf, "general.name");
-    if (m->path && !m->name)
+    if (copy_str(m->gguf, "general.name", &m->name) == INFER_OK && !m->name)
         m->name = strdup(base ? base + 1 : path);
-    m->chat_template = copy_str(m->gguf, "tokenizer.chat_template");
-    if (!m->path || !m->name)
+    if (!m->path || !m->name ||
+        copy_str(m->gguf, "tokenizer.chat_template", &m->chat_template))
         return infer_fail(err, INFER_ENOMEM, "out of memory");
     *i = (struct infer_model_info){
         .path = m->path,
