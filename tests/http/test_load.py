@@ -3,6 +3,7 @@
 Figures are printed, not judged: machines differ. Failing means stuck, leaking
 or far off.
 """
+import resource
 import socket
 import statistics
 import sys
@@ -143,6 +144,24 @@ class Crowd(unittest.TestCase):
 
 
 class Connections(unittest.TestCase):
+    def test_no_descriptors_left(self):
+        """More clients than files it may open: all are answered in the end."""
+        s = Server()
+        limit = 100
+        try:
+            resource.prlimit(s.process.pid, resource.RLIMIT_NOFILE,
+                             (limit, limit))
+            body = b'{"prompt":"Once","max_tokens":30,"stream":true}'
+            socks = [s.connect(60) for _ in range(limit + 50)]
+            for sock in socks:
+                sock.sendall(post_bytes("/v1/generate", body))
+            for sock in socks:
+                self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 200"))
+                sock.close()
+            self.assertEqual(s.get("/healthz").status, 200)
+        finally:
+            self.assertEqual(s.stop(), 0)
+
     def test_connection_limit(self):
         """Beyond the limit clients wait or are refused; it recovers."""
         s = Server({"max-connections": 20})
