@@ -326,6 +326,48 @@ static void test_independence(void **state)
     infer_team_free(team);
 }
 
+/* Half a batch on each of two machines drops what the whole batch drops. */
+static void test_part_of_batch(void **state)
+{
+    const struct batch b = make_batch(9);
+    struct net_shape s = base(NET_LLAMA);
+    struct infer_team *team = NULL;
+    double largest = 0.0, sum = 0.0;
+
+    (void)state;
+    s.dropout = 0.3f;
+    assert_int_equal(infer_team_create(&team, 2, 0, NULL), 0);
+    struct net *net = make_net(&s, team);
+    const size_t n = net_n_values(net);
+    float *whole = malloc(n * sizeof(*whole));
+
+    assert_non_null(whole);
+    const double all = net_train(net, b.tokens, b.targets, B, T, 1.0f, 7);
+
+    memcpy(whole, net_grads(net), n * sizeof(*whole));
+    net_zero_grads(net);
+    for (int i = 0; i < B; i++) {
+        net_set_first_row(net, (size_t)i * T);
+        sum +=
+            net_train(net, b.tokens + i * T, b.targets + i * T, 1, T, 1.0f, 7);
+    }
+    assert_true(fabs(sum / all - 1) < 1e-6);
+    for (size_t i = 0; i < n; i++)
+        largest = fmax(largest, fabs((double)whole[i]));
+    for (size_t i = 0; i < n; i++)
+        assert_true(fabs((double)(net_grads(net)[i] - whole[i])) <
+                    1e-5 * largest);
+    net_set_first_row(net, 0);
+    sum = 0.0;
+    for (int i = 0; i < B; i++)
+        sum +=
+            net_train(net, b.tokens + i * T, b.targets + i * T, 1, T, 1.0f, 7);
+    assert_true(fabs(sum / all - 1) > 1e-6);
+    free(whole);
+    net_free(net);
+    infer_team_free(team);
+}
+
 static void test_init(void **state)
 {
     const struct net_shape s = base(NET_GPT2);
@@ -403,10 +445,15 @@ static void test_bad_shapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama),     cmocka_unit_test(test_gpt2),
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_independence),
-        cmocka_unit_test(test_encoder),   cmocka_unit_test(test_encoder_alone),
-        cmocka_unit_test(test_init),      cmocka_unit_test(test_bad_shapes),
+        cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_part_of_batch),
+        cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_encoder_alone),
+        cmocka_unit_test(test_init),
+        cmocka_unit_test(test_bad_shapes),
     };
 
     return cmocka_run_group_tests_name("train net", tests, NULL, NULL);

@@ -471,6 +471,11 @@ double net_train(struct net *net, const int32_t *tokens, const int32_t *targets,
     return sum;
 }
 
+void net_set_first_row(struct net *net, size_t row)
+{
+    net->first_row = row;
+}
+
 double net_eval(struct net *net, const int32_t *tokens, const int32_t *targets,
                 size_t n_seqs, size_t n_tokens, size_t *n_counted)
 {

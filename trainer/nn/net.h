@@ -121,6 +121,11 @@ double net_train(struct net *net, const int32_t *tokens, const int32_t *targets,
                  size_t n_seqs, size_t n_tokens, float grad_scale,
                  uint64_t dropout_seed);
 
+/* The batches to come are part of a larger one, in which their first row (of
+ * n_seqs * n_tokens) is row `row`: dropout then drops what it would have
+ * dropped there. 0 after net_create(). */
+void net_set_first_row(struct net *net, size_t row);
+
 /* Forward only, without dropout and smoothing: the sum of -log p(target);
  * *n_counted targets were not -1. */
 double net_eval(struct net *net, const int32_t *tokens, const int32_t *targets,

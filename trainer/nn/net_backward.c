@@ -90,8 +90,8 @@ static const float *branch_gradient(const struct infer_member *me,
     if (!net->dropping)
         return net->dx;
     net_rows(me, net, &r0, &r1);
-    net->ops->dropout(net->drop + r0 * d, net->dx + r0 * d, &drop, r0, r1 - r0,
-                      d);
+    net->ops->dropout(net->drop + r0 * d, net->dx + r0 * d, &drop,
+                      net->first_row + r0, r1 - r0, d);
     return net->drop;
 }
 
@@ -154,8 +154,8 @@ static void embedding_back(struct infer_member *me, struct net *net)
 
     net_rows(me, net, &r0, &r1);
     if (net->dropping) {
-        net->ops->dropout(net->dx + r0 * d, net->dx + r0 * d, &drop, r0,
-                          r1 - r0, d);
+        net->ops->dropout(net->dx + r0 * d, net->dx + r0 * d, &drop,
+                          net->first_row + r0, r1 - r0, d);
         infer_team_barrier(me);
     }
     infer_team_share(me, d, 16, &c0, &c1);

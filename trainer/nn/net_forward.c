@@ -75,8 +75,8 @@ static void join(struct infer_member *me, struct net *net, float *to,
     net_linear_phase(me, net, net->drop, branch, l->w, d, k, false);
     net_rows(me, net, &r0, &r1);
     add_bias(me, net, net->drop, l->bias, d);
-    net->ops->residual(to + r0 * d, x + r0 * d, net->drop + r0 * d, &drop, r0,
-                       r1 - r0, d);
+    net->ops->residual(to + r0 * d, x + r0 * d, net->drop + r0 * d, &drop,
+                       net->first_row + r0, r1 - r0, d);
 }
 
 static void attend(struct infer_member *me, struct net *net,
@@ -142,7 +142,8 @@ void net_forward(struct infer_member *me, struct net *net)
     net->ops->embed(x + r0 * d, net->params + net->tok, pos, net->tokens + r0,
                     r0, r1 - r0, net->n_tokens, d);
     if (net->dropping)
-        net->ops->dropout(x + r0 * d, x + r0 * d, &drop, r0, r1 - r0, d);
+        net->ops->dropout(x + r0 * d, x + r0 * d, &drop, net->first_row + r0,
+                          r1 - r0, d);
     for (uint32_t i = 0; i < net->shape.n_layers; i++)
         layer(me, net, i);
     norm(me, net, net->x_out, net->stat_out, NULL, net->norm, net->norm_b,

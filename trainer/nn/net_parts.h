@@ -64,6 +64,7 @@ struct net {
     bool train;
     float grad_scale, smoothing;
     uint64_t dropout_seed; /* used when dropping */
+    size_t first_row;      /* of the whole batch */
     bool dropping;
 };
 
