@@ -165,12 +165,12 @@ test-golden: $(filter $B/tests/golden/%,$(TESTS)) ## against the reference, scal
 	@scripts/test-c.sh $^
 test-http: all ## the program itself, over its socket
 	@INFERD=$(INFERD) $(PYTHON) tests/http/run.py $(ARGS)
-test-train: all ## infer-train itself: runs, kills, full disks
-	@TRAIN=$(TRAIN) INFERD=$(INFERD) $(PYTHON) tests/train/run.py $(ARGS)
+test-train: all $B/tests/unit/test_train_ranks ## infer-train itself: runs, kills, full disks, MPI
+	@TRAIN=$(TRAIN) INFERD=$(INFERD) SEAM=$B/tests/unit/test_train_ranks $(PYTHON) tests/train/run.py $(ARGS)
 test-load: all ## longer: leaks, overload, latency under load
 	@INFERD=$(INFERD) $(PYTHON) tests/load/run.py $(ARGS)
-test-train-slow: all ## longer: 100 kills, every fault, texts of a gigabyte
-	@KILLS=100 SLOW=1 TRAIN=$(TRAIN) INFERD=$(INFERD) $(PYTHON) tests/train/run.py $(ARGS)
+test-train-slow: all $B/tests/unit/test_train_ranks ## longer: 100 kills, every fault, texts of a gigabyte
+	@KILLS=100 SLOW=1 TRAIN=$(TRAIN) INFERD=$(INFERD) SEAM=$B/tests/unit/test_train_ranks $(PYTHON) tests/train/run.py $(ARGS)
 test-all: test test-load test-train-slow asan tsan fuzz ## everything, with the sanitizers
 
 asan: ## C, HTTP and trainer tests under ASan and UBSan

@@ -20,7 +20,8 @@ static volatile int stop;
 static const char usage[] =
     "usage: infer-train lm --out RUN (--steps N | --time T) [OPTIONS] "
     "FILE|FOLDER...\n"
-    "       infer-train lm --resume RUN\n\n"
+    "       infer-train lm --resume RUN\n"
+    "       mpirun -np N infer-train lm ...\n\n"
     "Trains a language model. RUN gets config.json, metrics.csv and .jsonl,\n"
     "TensorBoard events, loss.svg, samples.txt, checkpoints/, model.gguf (the\n"
     "best parameters) and README.md.";
@@ -78,7 +79,7 @@ static int parse(struct train_lm *o, const char **resume,
         {"final-lr", TRAIN_OPT_REAL, &o->final, "X", 0, 1,
          "share of the peak at the end (0)"},
         {"batch", TRAIN_OPT_COUNT, &o->batch, "N", 1, 65536,
-         "windows of one pass (8)"},
+         "windows of one pass, shared by the ranks (8)"},
         {"accumulate", TRAIN_OPT_COUNT, &o->accumulate, "N", 1, 4096,
          "passes of one step (1)"},
         {"start-context", TRAIN_OPT_COUNT, &o->start_context, "N", 1, 65536,
@@ -90,7 +91,7 @@ static int parse(struct train_lm *o, const char **resume,
          "end after N evaluations without a better one"},
         {"seed", TRAIN_OPT_COUNT, &o->seed, "N", 0, 9e15, "(1)"},
         {"threads", TRAIN_OPT_COUNT, &o->threads, "N", 0, 256,
-         "compute threads (0: one per processor)"},
+         "compute threads of a rank (0: share the processors)"},
         {"precision", TRAIN_OPT_CHOICE, &o->precision, "f32|bf16|auto", 0, 0,
          "of the products (auto: the faster)"},
         {"log-every", TRAIN_OPT_COUNT, &o->log_every, "N", 1, 1e9,
@@ -226,31 +227,52 @@ static int read_options(struct train_lm *o, const char **resume, char ***old,
     return status == 0 ? train_lm_check(o, err) : status;
 }
 
-int train_cmd_lm(const char *const *argv)
+static int run(const char *const *argv, struct train_ranks *ranks,
+               struct infer_error *err)
 {
     const struct sigaction action = {.sa_handler = on_signal};
+    const bool first = train_ranks_id(ranks) == 0;
     const char *resume = NULL, *warning = train_blas_warning();
     struct train_lm o;
-    struct infer_error err = {0};
     char **old = NULL;
-    int status = read_options(&o, &resume, &old, argv, &err), rc;
+    int status = read_options(&o, &resume, &old, argv, err), rc = 0;
 
-    if (status == 1) {
-        rc = 0;
-    } else if (status < 0) {
-        rc = train_command_end("lm", status, &err) * 2;
-    } else {
-        if (warning)
+    if (status <= 0)
+        status = train_ranks_agree(ranks, status, err);
+
+    if (status < 0) {
+        rc = 2;
+    } else if (status == 0) {
+        if (warning && first)
             fprintf(stderr, "infer-train lm: %s\n", warning);
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
-        rc = train_command_end(
-            "lm",
-            train_lm_run(&o, old ? (const char *const *)old : argv,
-                         resume != NULL, &stop, &err),
-            &err);
+        status = train_lm_run(&o, old ? (const char *const *)old : argv,
+                              resume != NULL, ranks, &stop, err);
+        rc = status != 0;
     }
+    if (status == 0)
+        rc = train_command_end("lm", 0, err);
+    else if (status < 0 && (first || train_ranks_lost(ranks)))
+        train_command_end("lm", status, err);
     release(&o);
     train_config_free(old);
+    return rc;
+}
+
+int train_cmd_lm(const char *const *argv)
+{
+    struct train_ranks *ranks = NULL;
+    struct infer_error err = {0};
+    const int status = train_ranks_open(&ranks, &err);
+    int rc;
+
+    if (status != 0)
+        return train_command_end("lm", status, &err);
+    /* what is printed is printed once */
+    if (train_ranks_id(ranks) != 0 && !freopen("/dev/null", "w", stdout))
+        fclose(stdout);
+    rc = run(argv, ranks, &err);
+    train_ranks_close(ranks);
     return rc;
 }

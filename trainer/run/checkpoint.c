@@ -58,6 +58,17 @@ static struct parts parts_of(const struct train_state *s)
     return p;
 }
 
+uint64_t train_checkpoint_hash(const struct train_state *s)
+{
+    const struct parts parts = parts_of(s);
+    uint64_t sum = 0;
+
+    for (int i = 0; i < 3; i++)
+        if (parts.at[i])
+            sum = hash(sum, parts.at[i], parts.n[i] * sizeof(float));
+    return sum;
+}
+
 static bool all_finite(const float *x, size_t n)
 {
     size_t bad = 0;

@@ -45,6 +45,9 @@ int train_checkpoint_save(const char *folder, unsigned keep,
                           const struct train_progress *p,
                           struct infer_error *err);
 
+/* Of what s holds; equal when it is. */
+uint64_t train_checkpoint_hash(const struct train_state *s);
+
 /* One file by name; for the best. */
 int train_checkpoint_write(const char *path, const struct train_state *s,
                            const struct train_progress *p,

@@ -49,7 +49,9 @@ static int validate(struct run *r, double *loss)
         r->p.best = *loss;
         r->p.best_step = r->p.step;
         path_in(r, "checkpoints/best.ckpt", path);
-        status = train_checkpoint_write(path, &params, &r->p, r->err);
+        if (r->first)
+            status = train_checkpoint_write(path, &params, &r->p, r->err);
+        status = train_ranks_agree(r->ranks, status, r->err);
     }
     if (r->ema)
         ema_swap(r->ema);
@@ -63,11 +65,27 @@ static int save(struct run *r)
 {
     const struct train_state state = state_of(r);
     char folder[PATH_LEN];
+    int status = lm_ranks_compare(r);
 
+    if (status != 0)
+        return status;
     r->p.seconds = lm_seconds(r);
     path_in(r, "checkpoints", folder);
-    return train_checkpoint_save(folder, (unsigned)r->o->keep, &state, &r->p,
-                                 r->err);
+    if (r->first)
+        status = train_checkpoint_save(folder, (unsigned)r->o->keep, &state,
+                                       &r->p, r->err);
+    return train_ranks_agree(r->ranks, status, r->err);
+}
+
+static int write_row(struct run *r, const struct train_row *row)
+{
+    int status;
+
+    train_meter_row(&r->meter, row, lm_done(r));
+    status = train_record_add(&r->record, row, r->err);
+    if (status == 0 && isfinite(row->val_loss))
+        status = train_record_draw(&r->record, r->err);
+    return status;
 }
 
 static int add_row(struct run *r, double val_loss)
@@ -82,15 +100,11 @@ static int add_row(struct run *r, double val_loss)
         .lr = (double)lm_lr(r),
         .norm = r->norm,
         .speed = train_meter_speed(&r->meter, r->p.n_tokens)};
-    int status;
 
-    train_meter_row(&r->meter, &row, lm_done(r));
     r->p.sum_loss = 0.0;
     r->p.sum_steps = 0;
-    status = train_record_add(&r->record, &row, r->err);
-    if (status == 0 && isfinite(val_loss))
-        status = train_record_draw(&r->record, r->err);
-    return status;
+    return train_ranks_agree(r->ranks, r->first ? write_row(r, &row) : 0,
+                             r->err);
 }
 
 static int after_step(struct run *r, bool *last)
@@ -107,18 +121,19 @@ static int after_step(struct run *r, bool *last)
         status = add_row(r, val_loss);
     if (status == 0 && o->sample_tokens &&
         (*last || r->p.step % o->sample_every == 0))
-        status = lm_sample(r);
+        status =
+            train_ranks_agree(r->ranks, r->first ? lm_sample(r) : 0, r->err);
     if (status == 0 && (*last || r->p.step % o->save_every == 0))
         status = save(r);
     return status;
 }
 
-static int loop(struct run *r, const volatile int *stop)
+static int loop(struct run *r)
 {
     bool last = lm_finished(r);
     int status = 0;
 
-    while (status == 0 && !last && !*stop) {
+    while (status == 0 && !last && !r->stopping) {
         status = lm_step(r);
         if (status != 0)
             break;
@@ -163,15 +178,17 @@ static int build(struct run *r)
     const struct train_lm *o = r->o;
     const struct net_shape shape = lm_shape(o, r->corpus.n_vocab);
     const struct optim_config config = lm_optim(o);
-    const size_t rows = o->batch * o->context;
+    const size_t rows = r->n_seqs * o->context;
+    const int n_threads =
+        o->threads ? (int)o->threads : train_ranks_threads(r->ranks);
     int status = net_shape_check(&shape, r->err);
 
     if (status == 0)
-        status = infer_team_create(&r->team, (int)o->threads, 0, r->err);
+        status = infer_team_create(&r->team, n_threads, 0, r->err);
     if (status == 0)
-        status = lm_check_memory(o, &shape, infer_team_size(r->team), r->err);
+        status = lm_check_memory(r, &shape, n_threads);
     if (status == 0)
-        status = net_create(&r->net, &shape, o->batch, o->context, r->team,
+        status = net_create(&r->net, &shape, r->n_seqs, o->context, r->team,
                             (enum train_precision)o->precision, r->err);
     if (status == 0)
         status = optim_create(&r->optim, r->net, &config, r->err);
@@ -212,13 +229,15 @@ static int start(struct run *r, bool resume)
         net_init(r->net, o->seed);
     if (status == 1 && o->ema > 0.0) /* the average begins with them */
         ema_restart(r->ema);
-    if (n_damaged)
+    if (n_damaged && r->first)
         fprintf(stderr,
                 "infer-train lm: passed over %u damaged checkpoint(s); going "
                 "on from step %llu\n",
                 n_damaged, (unsigned long long)r->p.step);
-    r->seconds_before = r->p.seconds;
+    r->seconds_before = r->clock = r->p.seconds;
     r->started_ns = infer_clock_ns();
+    if (!r->first)
+        return 0;
     status = train_record_open(&r->record, o->out, r->p.step, r->err);
     return status ? status : lm_sample_begin(r);
 }
@@ -228,18 +247,29 @@ static int take_best(struct run *r, uint64_t *step)
 {
     const struct train_state params = {.net = r->net};
     struct train_progress best = r->p;
+    const uint64_t n_ranks = (uint64_t)train_ranks_n(r->ranks);
+    struct lm_report report = {0};
     struct infer_error why = {0};
     char path[PATH_LEN];
     int status;
 
     path_in(r, "checkpoints/best.ckpt", path);
-    status = train_checkpoint_read(path, &params, &best, &why);
-    *step = status == 0 ? best.best_step : r->p.step;
-    if (status == 0)
+    report.n_counted = train_checkpoint_read(path, &params, &best, &why) == 0;
+    status = lm_ranks_exchange(r, 0, &report);
+    if (status != 0)
+        return status;
+    *step = report.n_counted ? best.best_step : r->p.step;
+    if (report.n_counted == n_ranks)
         return 0;
-    fprintf(stderr,
-            "infer-train lm: %s; the last parameters become the model\n",
-            why.text);
+    if (report.n_counted)
+        return infer_fail(r->err, INFER_EIO,
+                          "only %llu of %llu ranks can read '%.150s'",
+                          (unsigned long long)report.n_counted,
+                          (unsigned long long)n_ranks, path);
+    if (r->first)
+        fprintf(stderr,
+                "infer-train lm: %s; the last parameters become the model\n",
+                why.text);
     if (r->ema)
         ema_swap(r->ema);
     return 0;
@@ -273,7 +303,7 @@ static int finish(struct run *r, const char *const *argv)
     status = take_best(r, &card.last.best_step);
     if (status == 0)
         status = lm_evaluate(r, 0, &loss);
-    if (status != 0)
+    if (status != 0 || !r->first)
         return status;
     card.val_loss = loss;
     card.bits_per_byte = bits_per_byte(r, loss);
@@ -307,6 +337,41 @@ static void release(struct run *r)
     free(r->tokens);
     free(r->targets);
     free(r->window);
+    free(r->reports);
+}
+
+static int prepare(struct run *r, bool resume)
+{
+    const int status = train_folder_open(r->o->out, resume, &r->lock, r->err);
+
+    return status == 0 && !resume ? train_corpus_make(r->o, r->stop, r->err)
+                                  : status;
+}
+
+static int open_run(struct run *r)
+{
+    int status = train_corpus_open(&r->corpus, r->o->out, r->err);
+
+    if (status == 0)
+        status = check_corpus(r);
+    return status == 0 ? build(r) : status;
+}
+
+static int write_config(const struct run *r, const char *const *argv)
+{
+    return r->first ? train_config_write(r->o, argv, r->corpus.n_vocab, r->err)
+                    : 0;
+}
+
+static int begin(struct run *r, const char *const *argv, bool resume)
+{
+    int status = resume ? 0 : write_config(r, argv);
+
+    if (status == 0)
+        status = start(r, resume);
+    if (status == 0 && resume) /* the options given now are good */
+        status = write_config(r, argv);
+    return status;
 }
 
 /* What a full or failing disk leaves is a run to go on with. */
@@ -324,32 +389,29 @@ static int advise(const struct run *r, int status)
 }
 
 int train_lm_run(const struct train_lm *o, const char *const *argv, bool resume,
-                 const volatile int *stop, struct infer_error *err)
+                 struct train_ranks *ranks, const volatile int *stop,
+                 struct infer_error *err)
 {
-    struct run r = {.o = o, .lock = -1, .err = err};
-    int status = train_folder_open(o->out, resume, &r.lock, err);
+    struct run r = {.o = o, .ranks = ranks, .lock = -1, .err = err};
+    int status = lm_ranks_init(&r, stop);
 
-    if (status == 0 && !resume)
-        status = train_corpus_make(o, stop, err);
+    if (status == 0 && r.first)
+        status = prepare(&r, resume);
+    status = train_ranks_agree(ranks, status, err);
     if (status == 0)
-        status = train_corpus_open(&r.corpus, o->out, err);
+        status = train_ranks_agree(ranks, open_run(&r), err);
     if (status == 0)
-        status = check_corpus(&r);
+        status = train_ranks_agree(ranks, begin(&r, argv, resume), err);
     if (status == 0)
-        status = build(&r);
-    if (status == 0 && !resume)
-        status = train_config_write(o, argv, r.corpus.n_vocab, err);
-    if (status == 0)
-        status = start(&r, resume);
-    if (status == 0 && resume) /* the options given now are good */
-        status = train_config_write(o, argv, r.corpus.n_vocab, err);
+        status = lm_ranks_compare(&r);
     if (status == 0) {
         train_meter_start(&r.meter, o, r.net, r.p.n_tokens);
-        status = loop(&r, stop);
+        status = loop(&r);
     }
     if (status == 0)
-        status = finish(&r, argv);
-    status = advise(&r, status);
+        status = train_ranks_agree(ranks, finish(&r, argv), err);
+    if (!train_ranks_lost(ranks))
+        status = advise(&r, status);
     release(&r);
     return status;
 }

@@ -8,6 +8,7 @@
 #include "trainer/data/text.h"
 #include "trainer/nn/optim.h"
 #include "trainer/nn/schedule.h"
+#include "trainer/run/ranks.h"
 
 struct train_lm {
     const char *out;       /* the run's folder */
@@ -26,7 +27,7 @@ struct train_lm {
     int schedule;                            /* an enum schedule_kind */
     double warmup, decay, final; /* shares of the run; of the peak */
 
-    uint64_t batch;         /* windows of `context` in one pass */
+    uint64_t batch;         /* windows of `context` in one pass, all ranks */
     uint64_t accumulate;    /* passes in one step */
     uint64_t start_context; /* 0: context; doubles while training */
     uint64_t steps;         /* 0: no limit */
@@ -51,11 +52,15 @@ int train_lm_check(struct train_lm *o, struct infer_error *err);
  * Train. The folder is made, or with resume taken up again.
  *
  *   argv  the command line, for config.json and the model card
- *   stop  set by a signal handler: save and return
+ *   ranks share the batch; all make this call, rank 0 writes. Their folder
+ *         must be the same one.
+ *   stop  set by a signal handler, on any rank: save and return
  * Errors  those of the data, of the disk, EINVAL; EFORMAT when the loss is not
- *         finite any more (nothing is saved then)
+ *         finite any more (nothing is saved then); EIO when a rank is lost. But
+ *         for that one, all ranks return the same.
  */
 int train_lm_run(const struct train_lm *o, const char *const *argv, bool resume,
-                 const volatile int *stop, struct infer_error *err);
+                 struct train_ranks *ranks, const volatile int *stop,
+                 struct infer_error *err);
 
 #endif

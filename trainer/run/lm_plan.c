@@ -109,17 +109,18 @@ struct schedule lm_schedule(const struct train_lm *o)
                              .final = o->final};
 }
 
-int lm_check_memory(const struct train_lm *o, const struct net_shape *shape,
-                    int n_threads, struct infer_error *err)
+int lm_check_memory(const struct run *r, const struct net_shape *shape,
+                    int n_threads)
 {
     const double have =
         (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     const double need =
-        (double)net_bytes(shape, o->batch, o->context, n_threads);
+        (double)net_bytes(shape, r->n_seqs, r->o->context, n_threads) *
+        train_ranks_here(r->ranks);
 
     if (need < have)
         return 0;
-    return infer_fail(err, INFER_EINVAL,
+    return infer_fail(r->err, INFER_EINVAL,
                       "this shape and batch take %.1f GB of memory, the "
                       "machine has %.1f: choose a smaller --width, --layers, "
                       "--batch (and a larger --accumulate) or --context",
@@ -138,7 +139,7 @@ double lm_done(const struct run *r)
 {
     const double by_steps =
         r->o->steps ? (double)r->p.step / (double)r->o->steps : 0.0;
-    const double by_time = r->o->time > 0.0 ? lm_seconds(r) / r->o->time : 0.0;
+    const double by_time = r->o->time > 0.0 ? r->clock / r->o->time : 0.0;
 
     return r->o->steps ? by_steps : by_time;
 }
@@ -146,7 +147,7 @@ double lm_done(const struct run *r)
 bool lm_finished(const struct run *r)
 {
     return (r->o->steps && r->p.step >= r->o->steps) ||
-           (r->o->time > 0.0 && lm_seconds(r) >= r->o->time) ||
+           (r->o->time > 0.0 && r->clock >= r->o->time) ||
            (r->o->patience && r->p.stale >= r->o->patience);
 }
 

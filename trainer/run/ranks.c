@@ -72,6 +72,11 @@ int train_ranks_threads(const struct train_ranks *r)
     return r->n_threads;
 }
 
+bool train_ranks_lost(const struct train_ranks *r)
+{
+    return r->broken;
+}
+
 double train_ranks_sum_seconds(const struct train_ranks *r)
 {
     return (double)r->sum_ns / 1e9;
@@ -283,6 +288,15 @@ static struct place here(void)
         p.pid_space = space.st_ino;
     sched_getaffinity(0, sizeof(p.processors), &p.processors);
     return p;
+}
+
+int train_ranks_here(const struct train_ranks *r)
+{
+    int n = 0;
+
+    for (int i = 0; i < r->n; i++)
+        n += same_machine(&r->places[r->id], &r->places[i]);
+    return n;
 }
 
 static int threads_here(const struct train_ranks *r, const struct place *me)

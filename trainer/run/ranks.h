@@ -38,6 +38,11 @@ int train_ranks_n(const struct train_ranks *r);
  * of all ranks, since the bits of a step depend on their number. */
 int train_ranks_threads(const struct train_ranks *r);
 
+int train_ranks_here(const struct train_ranks *r); /* of them on this machine */
+
+/* Has one of these calls failed? */
+bool train_ranks_lost(const struct train_ranks *r);
+
 /* Seconds spent so far in train_ranks_sum(). */
 double train_ranks_sum_seconds(const struct train_ranks *r);
 
