@@ -115,6 +115,10 @@ class Ranks(unittest.TestCase):
                 status, stdout, stderr = launch(n, *args, launcher=launcher)
                 self.assertEqual(status, 0, stderr)
                 self.assertEqual(stdout.count("nats per token"), 1)
+                self.assertRegex(stdout, f"{n} ranks; summing their gradients "
+                                 r"took \d+\.\d % of the time")
+                self.assertIn(f"on {n} ranks of 1 threads", program.read(
+                    folder, "README.md").decode())
                 for step, one in loss.items():
                     self.assertAlmostEqual(
                         metrics(folder)[step], one, delta=tolerance)

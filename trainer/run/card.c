@@ -120,6 +120,7 @@ static void print_card(FILE *f, const struct train_card *c)
 {
     const struct net_shape *s = net_shape(c->net);
     const char *name = train_folder_name(c->o->out);
+    char ranks[32] = "";
 
     fprintf(f,
             "# %s\n\nA %s language model, trained by infer-train "
@@ -138,12 +139,14 @@ static void print_card(FILE *f, const struct train_card *c)
             net_n_params(c->net), s->n_layers, s->d_model, s->n_heads,
             s->n_kv_heads, s->d_head, s->d_ff, s->n_ctx, s->n_vocab);
     print_recipe(f, c->argv);
+    if (c->n_ranks > 1)
+        snprintf(ranks, sizeof(ranks), "%d ranks of ", c->n_ranks);
     fprintf(
         f,
-        "\n%llu steps, %llu tokens, %.1f s on %d threads (%s); the "
+        "\n%llu steps, %llu tokens, %.1f s on %s%d threads (%s); the "
         "parameters are those of step %llu, the best seen%s.\n",
         (unsigned long long)c->last.step, (unsigned long long)c->last.n_tokens,
-        c->seconds, infer_team_size(net_team(c->net)),
+        c->seconds, ranks, infer_team_size(net_team(c->net)),
         train_gemm_precision(net_gemm(c->net)) == TRAIN_BF16 ? "bf16" : "f32",
         (unsigned long long)c->last.best_step,
         c->o->ema > 0.0 ? ", averaged over steps" : "");

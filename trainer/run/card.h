@@ -22,6 +22,7 @@ struct train_card {
     const struct train_lm *o;
     const char *const *argv;
     struct net *net;
+    int n_ranks;                /* processes, each with the net's threads */
     struct train_progress last; /* where the run ended */
     double val_loss, bits_per_byte, seconds;
     uint64_t train_tokens, val_tokens;

@@ -128,6 +128,17 @@ static int after_step(struct run *r, bool *last)
     return status;
 }
 
+/* What the ranks cost. */
+static void print_ranks(const struct run *r)
+{
+    const double passed = lm_seconds(r) - r->seconds_before;
+
+    if (train_ranks_n(r->ranks) > 1 && passed > 0.0)
+        printf("%d ranks; summing their gradients took %.1f %% of the time\n",
+               train_ranks_n(r->ranks),
+               100.0 * train_ranks_sum_seconds(r->ranks) / passed);
+}
+
 static int loop(struct run *r)
 {
     bool last = lm_finished(r);
@@ -142,6 +153,7 @@ static int loop(struct run *r)
         status = after_step(r, &last);
     }
     train_meter_end(&r->meter);
+    print_ranks(r);
     if (status != 0 || last)
         return status;
     status = save(r);
@@ -293,7 +305,10 @@ static double bits_per_byte(const struct run *r, double loss)
 /* The best parameters become the model. */
 static int finish(struct run *r, const char *const *argv)
 {
-    struct train_card card = {.o = r->o, .argv = argv, .net = r->net};
+    struct train_card card = {.o = r->o,
+                              .argv = argv,
+                              .net = r->net,
+                              .n_ranks = train_ranks_n(r->ranks)};
     char path[PATH_LEN], vocab[PATH_LEN];
     double loss = 0.0;
     int status;
