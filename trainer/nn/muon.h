@@ -8,19 +8,19 @@
 #include "trainer/nn/layers.h"
 #include "trainer/nn/net.h"
 
-struct muon_work; /* room for the largest matrix of a table */
+struct muon_work; /* room for the largest matrix of a table, per member */
 
 int muon_create(struct muon_work **w, const struct net_param *table, size_t n,
-                struct infer_error *err);
+                int n_members, struct infer_error *err);
 void muon_free(struct muon_work *w);
 
 /*
- * Every member of a run calls it: w [out][in] moves by u->lr along the
+ * One member does all of it: w [out][in] moves by u->lr along the
  * orthogonalized momentum m [out][in] of the gradient g.
  *
  * Cost  5 (4 a^2 b + 2 a^3) operations, a <= b its sides
  */
-void muon_step(struct infer_member *me, struct muon_work *work,
+void muon_step(const struct infer_member *me, const struct muon_work *work,
                const struct train_gemm_ctx *gemm, const struct net_param *p,
                float *w, float *m, const float *g, const struct nn_update *u);
 

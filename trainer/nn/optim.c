@@ -125,7 +125,8 @@ static int reserve(struct optim *o, struct infer_error *err)
     }
     madvise(o->state, o->n_state * sizeof(*o->state), MADV_HUGEPAGE);
     if (o->config.kind == OPTIM_MUON)
-        return muon_create(&o->muon, o->table, o->n_table, err);
+        return muon_create(&o->muon, o->table, o->n_table,
+                           infer_team_size(net_team(o->net)), err);
     return INFER_OK;
 }
 
@@ -220,18 +221,30 @@ static struct nn_update settings(const struct optim *o,
         .correct2 = (float)(1.0 / (1.0 - pow((double)c->beta2, step)))};
 }
 
-static void step_tensor(struct infer_member *me, struct optim *o, size_t index,
-                        const struct nn_update *u)
+static bool is_muons(const struct optim *o, size_t index)
+{
+    return o->config.kind == OPTIM_MUON && o->table[index].kind == NET_MATRIX;
+}
+
+/* All of a matrix, by this member. */
+static void step_muon(const struct infer_member *me, struct optim *o,
+                      size_t index, const struct nn_update *u)
+{
+    const struct net_param *p = &o->table[index];
+
+    muon_step(me, o->muon, net_gemm(o->net), p, net_params(o->net) + p->offset,
+              o->state + p->offset, net_grads(o->net) + p->offset, u);
+}
+
+/* This member's share of a tensor. */
+static void step_share(const struct infer_member *me, struct optim *o,
+                       size_t index, const struct nn_update *u)
 {
     const struct net_param *p = &o->table[index];
     float *m = o->state + p->offset, *w = net_params(o->net) + p->offset;
     const float *g = net_grads(o->net) + p->offset;
     size_t begin, end;
 
-    if (o->config.kind == OPTIM_MUON && p->kind == NET_MATRIX) {
-        muon_step(me, o->muon, net_gemm(o->net), p, w, m, g, u);
-        return;
-    }
     infer_team_share(me, p->n, 16, &begin, &end);
     if (has_second(o, p))
         o->ops->adam(w + begin, m + begin, o->state + o->second[index] + begin,
@@ -249,11 +262,18 @@ static void step_member(struct infer_member *me, void *arg)
         o->length = length;
     if (!isfinite(length))
         return;
-    for (size_t i = 0; i < o->n_table; i++) {
-        const struct nn_update u = settings(o, &o->table[i], length);
+    for (int64_t i; (i = infer_team_take(me, (int64_t)o->n_table, 1)) >= 0;)
+        if (is_muons(o, (size_t)i)) {
+            const struct nn_update u = settings(o, &o->table[i], length);
 
-        step_tensor(me, o, i, &u);
-    }
+            step_muon(me, o, (size_t)i, &u);
+        }
+    for (size_t i = 0; i < o->n_table; i++)
+        if (!is_muons(o, i)) {
+            const struct nn_update u = settings(o, &o->table[i], length);
+
+            step_share(me, o, i, &u);
+        }
 }
 
 double optim_step(struct optim *o, float lr_scale)
