@@ -13,7 +13,10 @@
 static const struct train_command commands[] = {
     {"tokenizer", train_cmd_tokenizer, "make a vocabulary from text"},
     {"lm", train_cmd_lm, "train a language model from text"},
+    {"classify", train_cmd_classify, "train a classifier of texts"},
+    {"embed", train_cmd_embed, "train a sentence embedder"},
     {"eval", train_cmd_eval, "loss, perplexity and bits per byte of a model"},
+    {"merge", train_cmd_merge, "average models of one shape"},
     {"quantize", train_cmd_quantize, "write a model with smaller weights"},
 };
 

@@ -1,0 +1,265 @@
+"""Classifiers and embedders from small files, and files that cannot be."""
+import csv
+import json
+import os
+import random
+import re
+import unittest
+import xml.dom.minidom
+
+import program
+from program import must, read, scratch, train, write
+
+TINY = ["--width", "32", "--heads", "2", "--vocab", "400", "--ngram-buckets",
+        "2048", "--batch", "16", "--threads", "2", "--context", "32"]
+TOPICS = {"sport": "ball goal team match player score",
+          "money": "bank coin price market loan stock",
+          "food": "bread soup apple taste oven, spice"}
+
+
+def examples(n, seed=1):
+    """Rows of (text, label) that a few words give away."""
+    draw = random.Random(seed)
+    filler = "the a of with near again today we they saw".split()
+    rows = []
+    for _ in range(n):
+        label = draw.choice(sorted(TOPICS))
+        words = draw.sample(TOPICS[label].split(), 2) + draw.sample(filler, 4)
+        draw.shuffle(words)
+        rows.append((" ".join(words), label))
+    return rows
+
+
+def as_csv(rows, head="text,label"):
+    out = [head] if head else []
+    for text, label in rows:
+        out.append('"%s\n","%s"' % (text.replace('"', '""'), label))
+    return "\n".join(out) + "\n"
+
+
+def as_jsonl(rows, name="label"):
+    return "".join(json.dumps({"text": t, name: l}) + "\n" for t, l in rows)
+
+
+def report(run):
+    return json.loads(read(run, "report.json"))
+
+
+def classify(out, *args):
+    return must("classify", "--out", scratch(out), *args, *TINY)
+
+
+class Classify(unittest.TestCase):
+    def test_single(self):
+        data = write("c/train.csv", as_csv(examples(300)))
+        test = write("c/test.jsonl", as_jsonl(examples(100, 2)))
+        run = scratch("c/run")
+        done = classify("c/run", data, "--test", test, "--epochs", "6")
+        self.assertIn("test: accuracy", done.out)
+        scores = report(run)
+        self.assertGreater(scores["test"]["accuracy"], 0.9, done)
+        self.assertEqual(scores["test"]["examples"], 100)
+        self.assertLessEqual(scores["test"]["ece"], 1.0)
+        for name in ("confusion.svg", "reliability.svg", "learning.svg"):
+            xml.dom.minidom.parseString(read(run, name))
+        with open(os.path.join(run, "classes.csv"), newline="") as f:
+            classes = {r["label"]: r for r in csv.DictReader(f)}
+        self.assertEqual(sorted(classes), sorted(TOPICS))
+        self.assertEqual(sum(int(r["examples"]) for r in classes.values()),
+                         100)
+        with open(os.path.join(run, "confusion.csv"), newline="") as f:
+            hits = sum(int(r["examples"]) for r in csv.DictReader(f)
+                       if r["label"] == r["said"])
+        self.assertAlmostEqual(hits / 100, scores["test"]["accuracy"])
+        with open(os.path.join(run, "mistakes.csv"), newline="") as f:
+            self.assertEqual(len(list(csv.DictReader(f))), 100 - hits)
+        model = read(run, "model.gguf")
+        for key in (b"inferd-encoder.classifier.output_labels",
+                    b"inferd.classifier.temperature", b"ngram_embd.weight"):
+            self.assertIn(key, model)
+        again = train("classify", "--out", run, data, *TINY)
+        self.assertEqual(again.status, 1)
+        self.assertIn("holds a run already", again.err)
+
+    def test_same_seed_same_model(self):
+        data = write("s/train.csv", as_csv(examples(100)))
+        for name in "ab":
+            classify("s/" + name, data, "--epochs", "2")
+        a, b = (read(scratch("s/" + n), "model.gguf") for n in "ab")
+        # general.name is the folder's
+        self.assertEqual(len(a), len(b))
+        self.assertEqual(a[4096:], b[4096:])
+
+    def test_out_of_scope(self):
+        rows = examples(200) + [("zebra cloud %d lamp" % i, "none")
+                                for i in range(40)]
+        data = write("o/train.csv", as_csv(rows))
+        classify("o/run", data, "--oos-label", "none", "--epochs", "6",
+                 "--val-share", "0.3")
+        self.assertIn("oos_recall", report(scratch("o/run"))["validation"])
+        self.assertIn(b"inferd.classifier.oos_threshold",
+                      read(scratch("o/run"), "model.gguf"))
+
+    def test_multi(self):
+        rows = [(a[0] + " " + b[0], sorted({a[1], b[1]}))
+                for a, b in zip(examples(300), examples(300, 5))]
+        data = write("m/train.jsonl", as_jsonl(rows))
+        classify("m/run", data, "--kind", "multi", "--epochs", "8")
+        scores = report(scratch("m/run"))["validation"]
+        self.assertGreater(scores["micro_f1"], 0.85)
+        self.assertIn(b"inferd.classifier.thresholds",
+                      read(scratch("m/run"), "model.gguf"))
+
+    def test_regression_of_pairs(self):
+        lines = ["a;b;similar"]
+        for a, b in zip(examples(300), examples(300, 7)):
+            lines.append("%s;%s;%d" % (a[0], b[0],
+                                       5 if a[1] == b[1] else 1))
+        data = write("r/train.csv", "\n".join(lines))
+        done = classify("r/run", data, "--kind", "regression", "--text", "a",
+                        "--pair", "b", "--label", "similar", "--epochs", "3")
+        self.assertRegex(done.out, "validation: MSE [0-9.]+")
+
+    def test_balance(self):
+        rows = [r for r in examples(400)
+                if r[1] != "food" or r[0] < "m"][:300]
+        data = write("b/train.csv", as_csv(rows))
+        for how in ("weights", "sampling"):
+            classify("b/" + how, data, "--balance", how, "--epochs", "4",
+                     "--layers", "1")
+            self.assertGreater(
+                report(scratch("b/" + how))["validation"]["macro_f1"], 0.8)
+
+    def test_merge(self):
+        data = write("g/train.csv", as_csv(examples(200)))
+        classify("g/first", data, "--epochs", "3")
+        first = scratch("g/first/model.gguf")
+        models = []
+        for seed in "23":
+            classify("g/" + seed, data, "--init", first, "--seed", seed,
+                     "--epochs", "1", "--val", data)
+            models.append(scratch("g/%s/model.gguf" % seed))
+        out = scratch("g/soup.gguf")
+        must("merge", "--out", out, *models)
+        self.assertEqual(os.path.getsize(out), os.path.getsize(models[0]))
+        must("merge", "--kind", "ema", "--out", out, first, *models)
+        done = must("merge", "--kind", "greedy", "--val", data, "--out", out,
+                    first, *models)
+        best = float(re.search(r"average of \d+, ([0-9.]+)",
+                               done.out).group(1))
+        alone = [float(x) for x in
+                 re.findall(r"^\S+\.gguf: ([0-9.]+)$", done.out, re.M)]
+        self.assertEqual(len(alone), 3)
+        self.assertGreaterEqual(best, max(alone))
+        self.assertFalse(os.path.exists(out + ".trial"))
+        other = write("g/other.csv", as_csv(
+            [(t, "x" + l) for t, l in examples(200, 9)]))
+        classify("g/other", other, "--epochs", "1")
+        bad = train("merge", "--out", out, first,
+                    scratch("g/other/model.gguf"))
+        self.assertEqual(bad.status, 1)
+        self.assertRegex(bad.err, "another vocabulary|other labels")
+
+
+class Embed(unittest.TestCase):
+    def test_embed(self):
+        draw = random.Random(3)
+        groups, pairs = [], ["a\tb\tscore"]
+        for text, label in examples(200):
+            groups.append({"texts": [text, " ".join(
+                draw.sample(TOPICS[label].split(), 3))]})
+        for a, b in zip(examples(80, 11), examples(80, 12)):
+            pairs.append("%s\t%s\t%d" % (a[0], b[0], a[1] == b[1]))
+        data = write("e/train.jsonl",
+                     "".join(json.dumps(g) + "\n" for g in groups))
+        scored = write("e/pairs.tsv", "\n".join(pairs))
+        docs = examples(30, 13)
+        write("e/r/corpus.jsonl", "".join(
+            json.dumps({"_id": "d%d" % i, "text": t}) + "\n"
+            for i, (t, _) in enumerate(docs)))
+        write("e/r/queries.jsonl", "".join(
+            json.dumps({"_id": l, "text": TOPICS[l]}) + "\n" for l in TOPICS))
+        write("e/r/qrels.tsv", "query\tdoc\tgain\n" + "".join(
+            "%s\td%d\t1\n" % (l, i) for i, (_, l) in enumerate(docs)))
+        run = scratch("e/run")
+        must("embed", "--out", run, data, "--scored", scored, "--val", scored,
+             "--retrieval", scratch("e/r"), "--dimensions", "32,16",
+             "--epochs", "4", *TINY)
+        scores = report(run)["scores"]
+        self.assertEqual([s["dimensions"] for s in scores], [32, 16])
+        for s in scores:
+            self.assertGreater(s["val_spearman"], 0.6)
+            self.assertGreater(s["ndcg@10"], 0.8)
+        self.assertIn(b"inferd.embedding.dimensions", read(run, "model.gguf"))
+
+    def test_group_of_one(self):
+        data = write("e1/train.jsonl", '{"texts": ["a b", "c"]}\n'
+                                       '{"texts": ["alone"]}\n')
+        done = train("embed", "--out", scratch("e1/run"), data, *TINY)
+        self.assertEqual(done.status, 1)
+        self.assertRegex(done.err, "line 2: 1 text")
+
+
+class BadInput(unittest.TestCase):
+    def refused(self, name, data, *args, status=1):
+        path = write("x/" + name, data)
+        done = train("classify", "--out", scratch("x/run-" + name), path,
+                     *args, *TINY)
+        self.assertEqual(done.status, status, done)
+        self.assertEqual(len(done.err.strip().split("\n")), 1, done)
+        return done.err
+
+    def test_files(self):
+        good = as_csv(examples(50))
+        test = write("x/test.csv", "text,label\nhello,unheard\n")
+        cases = [
+            ("one.csv", "text,label\na,x\nb,x\n", (), "all examples have the "
+             "label 'x'"),
+            ("empty.csv", "", (), "no rows"),
+            ("blank.csv", 'text,label\nfine,x\n"  ",y\n', (),
+             "line 3: the text is empty"),
+            ("column.csv", "text,category\na,x\n", (),
+             "no column 'label'; it has: text, category"),
+            ("bytes.csv", b"text,label\ncaf\xe9,x\n", (),
+             "line 2: byte 0xe9 is not UTF-8"),
+            ("unknown.csv", good, ("--test", test),
+             "line 2: the label 'unheard' is not among"),
+            ("number.csv", "text,label\na,1\nb,many\n",
+             ("--kind", "regression", "--val-share", "0.5"),
+             "line 3: 'many' is not a number"),
+            ("lists.jsonl", '{"text": "a", "label": ["x", "y"]}\n'
+             '{"text": "b", "label": "z"}\n', (), "line 1: not one label"),
+            ("few.csv", "text,label\na,x\nb,y\n", ("--val-share", "0.0001"),
+             "to validate"),
+        ]
+        for name, data, args, message in cases:
+            with self.subTest(name):
+                self.assertIn(message, self.refused(name, data, *args))
+
+    def test_options(self):
+        good = as_csv(examples(20))
+        for args, message in ((("--width", "33", "--heads", "2"), "--width"),
+                              (("--kind", "several"), "--kind takes one of"),
+                              (("--ngram-char-min", "5", "--ngram-char-max",
+                                "3"), "--ngram-char-min"),
+                              (("--oos-label", "x", "--kind", "multi"),
+                               "--oos-label")):
+            with self.subTest(args):
+                path = write("x/options.csv", good)
+                done = train("classify", "--out", scratch("x/no"), path, *TINY,
+                             *args)
+                self.assertEqual(done.status, 2, done)
+                self.assertIn(message, done.err)
+
+    def test_init_of_another_width(self):
+        data = write("x/init.csv", as_csv(examples(60)))
+        classify("x/narrow", data, "--epochs", "1")
+        done = train("classify", "--out", scratch("x/wide"), data, *TINY,
+                     "--width", "64", "--init",
+                     scratch("x/narrow/model.gguf"))
+        self.assertEqual(done.status, 1, done)
+        self.assertIn("--width is 64 here", done.err)
+
+
+if __name__ == "__main__":
+    unittest.main()

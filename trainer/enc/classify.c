@@ -1,0 +1,528 @@
+/*
+ * classify.c - see classify.h. An epoch is a permutation of the examples; after
+ * each the validation examples are scored, and the best parameters are kept in
+ * memory. What a step draws is a function of (seed, step).
+ */
+#include "trainer/enc/classify.h"
+
+#include "core/base/error.h"
+#include "trainer/data/shuffle.h"
+#include "trainer/enc/metrics.h"
+#include "trainer/enc/papers.h"
+#include "trainer/enc/report.h"
+#include "trainer/enc/vocab.h"
+#include "trainer/nn/layers.h"
+#include "trainer/run/folder.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int no_memory(struct enc_run *r)
+{
+    return infer_fail(r->err, INFER_ENOMEM, "out of memory");
+}
+
+int enc_classify_check(struct enc_classify *o, struct infer_error *err)
+{
+    if (!o->out)
+        return infer_fail(err, INFER_EINVAL,
+                          "--out is missing: name the folder of the run");
+    if (!o->train.n)
+        return infer_fail(err, INFER_EINVAL, "no training file is given");
+    if (!o->val.n && o->val_share <= 0.0)
+        return infer_fail(err, INFER_EINVAL,
+                          "no validation examples: pass --val FILE, or a "
+                          "--val-share above 0");
+    if (o->columns.oos && o->columns.kind != ENC_SINGLE)
+        return infer_fail(err, INFER_EINVAL,
+                          "--oos-label is for --kind single only");
+    return enc_recipe_check(&o->recipe, err);
+}
+
+/* ---- data -------------------------------------------------------------------
+ */
+
+static int read_rows(struct enc_run *r)
+{
+    const struct enc_classify *o = r->o;
+    int status = enc_rows_read(&r->train_rows, &o->train, &o->columns, r->err);
+
+    if (status == 0 && o->val.n)
+        status = enc_rows_read(&r->val_rows, &o->val, &o->columns, r->err);
+    if (status == 0 && o->test.n)
+        status = enc_rows_read(&r->test_rows, &o->test, &o->columns, r->err);
+    if (status == 0 && o->columns.kind != ENC_REGRESSION)
+        status =
+            enc_labels_collect(&r->labels, &r->train_rows, &o->columns, r->err);
+    return status;
+}
+
+static bool is_val(const struct enc_run *r, const struct enc_row *row)
+{
+    return !r->o->val.n &&
+           enc_row_held_out(row, r->o->val_share, r->o->recipe.seed);
+}
+
+static int make_vocab(struct enc_run *r)
+{
+    const struct enc_recipe *p = &r->o->recipe;
+    const bool pairs = r->o->columns.pair != NULL;
+    struct enc_text_ref *texts =
+        malloc((2 * r->train_rows.n + 1) * sizeof(*texts));
+    size_t n = 0;
+    int status;
+
+    if (!texts)
+        return no_memory(r);
+    for (size_t i = 0; i < r->train_rows.n; i++) {
+        const struct enc_row *row = &r->train_rows.rows[i];
+
+        if (is_val(r, row))
+            continue;
+        texts[n++] = (struct enc_text_ref){row->a, row->a_len};
+        if (pairs)
+            texts[n++] = (struct enc_text_ref){row->b, row->b_len};
+    }
+    status =
+        enc_vocab_make(r->o->out, p->tokenizer ? p->tokenizer : p->init, texts,
+                       n, p->vocab, infer_team_size(r->team), r->err);
+    free(texts);
+    return status;
+}
+
+static int build(struct enc_run *r)
+{
+    const struct enc_recipe *p = &r->o->recipe;
+    const size_t c = r->o->columns.kind == ENC_REGRESSION ? 1 : r->labels.n;
+    const size_t batch = p->batch > ENC_RUN_BATCH ? p->batch : ENC_RUN_BATCH;
+    int status = enc_recipe_build(p, r->o->out, c, batch, r->team, &r->model,
+                                  &r->optim, r->err);
+
+    if (status != 0)
+        return status;
+    r->logits = malloc(batch * c * sizeof(*r->logits));
+    r->dvectors = malloc(batch * p->width * sizeof(*r->dvectors));
+    return r->logits && r->dvectors ? 0 : no_memory(r);
+}
+
+static int add_set(struct enc_run *r, struct enc_set *s,
+                   const struct enc_rows *rows, int which)
+{
+    int status = 0;
+
+    for (size_t i = 0; i < rows->n && status == 0; i++)
+        if (which < 0 || is_val(r, &rows->rows[i]) == (which == 1))
+            status = enc_set_add(s, &r->model, &rows->rows[i], &r->labels,
+                                 &r->o->columns, r->err);
+    return status;
+}
+
+static int encode_sets(struct enc_run *r)
+{
+    int status = add_set(r, &r->train, &r->train_rows, 0);
+
+    if (status == 0)
+        status = r->o->val.n ? add_set(r, &r->val, &r->val_rows, -1)
+                             : add_set(r, &r->val, &r->train_rows, 1);
+    if (status == 0)
+        status = add_set(r, &r->test, &r->test_rows, -1);
+    if (status == 0 && (!r->train.n || !r->val.n))
+        status = infer_fail(r->err, INFER_EINVAL,
+                            "%zu examples to train on and %zu to validate: "
+                            "give more, or another --val-share",
+                            r->train.n, r->val.n);
+    return status;
+}
+
+/* ---- classes and their balance ----------------------------------------------
+ */
+
+static int count_classes(struct enc_run *r)
+{
+    const size_t n = r->train.n, c = r->train.n_classes;
+    size_t *at;
+
+    r->order = malloc((n + 1) * sizeof(*r->order));
+    r->members = malloc((n + 1) * sizeof(*r->members));
+    r->class_at = calloc(c + 2, sizeof(*r->class_at));
+    if (!r->order || !r->members || !r->class_at)
+        return no_memory(r);
+    at = r->class_at;
+    for (size_t i = 0; i < n; i++)
+        if (r->train.targets[i] >= 0)
+            at[r->train.targets[i] + 2]++;
+    for (size_t k = 2; k < c + 2; k++)
+        at[k] += at[k - 1];
+    for (size_t i = 0; i < n; i++)
+        if (r->train.targets[i] >= 0)
+            r->members[at[r->train.targets[i] + 1]++] = (uint32_t)i;
+    return 0; /* at[k] .. at[k + 1] are now the members of class k */
+}
+
+/* Rare classes weigh more, such that the mean example weighs 1; of labels: a
+ * positive weighs what negatives outnumber it by, at most 100. */
+static int weigh_classes(struct enc_run *r)
+{
+    const size_t n = r->train.n, c = r->train.n_classes;
+
+    if (r->o->balance != ENC_BALANCE_WEIGHTS ||
+        r->o->columns.kind == ENC_REGRESSION)
+        return 0;
+    r->class_weights = malloc(c * sizeof(*r->class_weights));
+    if (!r->class_weights)
+        return no_memory(r);
+    for (size_t k = 0; k < c; k++) {
+        double of = 0.0;
+
+        for (size_t i = 0; i < n; i++)
+            of += (double)r->train.values[i * c + k];
+        r->class_weights[k] =
+            (float)(r->o->columns.kind == ENC_MULTI
+                        ? fmin(100.0, ((double)n - of) / fmax(of, 1.0))
+                        : (double)n / ((double)c * fmax(of, 1.0)));
+    }
+    return 0;
+}
+
+static void scale_numbers(struct enc_run *r)
+{
+    double sum = 0.0, squares = 0.0;
+    const double n = (double)r->train.n;
+
+    r->mean = 0.0;
+    r->deviation = 1.0;
+    if (r->o->columns.kind != ENC_REGRESSION)
+        return;
+    for (size_t i = 0; i < r->train.n; i++)
+        sum += (double)r->train.values[i];
+    r->mean = sum / n;
+    for (size_t i = 0; i < r->train.n; i++)
+        squares += ((double)r->train.values[i] - r->mean) *
+                   ((double)r->train.values[i] - r->mean);
+    r->deviation = squares > 0.0 ? sqrt(squares / n) : 1.0;
+}
+
+static void draw_order(struct enc_run *r)
+{
+    const uint64_t key = train_mix(r->o->recipe.seed, r->epoch);
+    const size_t n = r->train.n, c = r->train.n_classes;
+
+    for (size_t i = 0; i < n; i++)
+        r->order[i] = (uint32_t)train_permute(i, n, key);
+    if (r->o->balance != ENC_BALANCE_SAMPLING ||
+        r->o->columns.kind != ENC_SINGLE)
+        return;
+    for (size_t i = 0; i < n; i++) { /* classes in turn, any member of each */
+        const size_t k = i % c, begin = r->class_at[k];
+        const size_t of = r->class_at[k + 1] - begin;
+
+        if (r->train.targets[r->order[i]] >= 0)
+            r->order[i] = r->members[begin + train_mix(key, i) % of];
+    }
+}
+
+/* ---- a step -----------------------------------------------------------------
+ */
+
+struct head {
+    const float *w, *b;
+    float *dw, *db;
+    size_t c, d;
+};
+
+static struct head head_of(struct enc_run *r)
+{
+    struct net *net = r->model.net;
+    const struct net_param *w = net_param_find(net, "cls.output.weight");
+    const struct net_param *b = net_param_find(net, "cls.output.bias");
+
+    return (struct head){.w = net_params(net) + w->offset,
+                         .b = net_params(net) + b->offset,
+                         .dw = net_grads(net) + w->offset,
+                         .db = net_grads(net) + b->offset,
+                         .c = (size_t)w->dims[1],
+                         .d = (size_t)w->dims[0]};
+}
+
+static void head_forward(struct enc_run *r, const float *vectors, size_t n,
+                         float *logits)
+{
+    const struct head h = head_of(r);
+
+    train_gemm(net_gemm(r->model.net), false, true, n, h.c, h.d, 1.0f, vectors,
+               h.d, h.w, h.d, 0.0f, logits, h.c);
+    nn_layers()->add_bias(logits, h.b, n, h.c);
+}
+
+static void head_back(struct enc_run *r, const float *vectors, size_t n)
+{
+    const struct train_gemm_ctx *g = net_gemm(r->model.net);
+    const struct head h = head_of(r);
+
+    nn_layers()->add_bias_back(h.db, r->logits, n, h.c, 0, h.c);
+    train_gemm(g, true, false, h.c, h.d, n, 1.0f, r->logits, h.c, vectors, h.d,
+               1.0f, h.dw, h.d);
+    train_gemm(g, false, false, n, h.d, h.c, 1.0f, r->logits, h.c, h.w, h.d,
+               0.0f, r->dvectors, h.d);
+}
+
+/* The summed loss of a batch; logits become its gradient times 1 / n. */
+static double batch_loss(struct enc_run *r, const uint32_t *which, size_t n)
+{
+    const struct nn_layers *ops = nn_layers();
+    const size_t c = r->train.n_classes;
+    const float scale = 1.0f / (float)n;
+    double sum = 0.0;
+
+    for (size_t i = 0; i < n; i++) {
+        float *z = r->logits + i * c, loss, nll, target;
+        const uint32_t at = which[i];
+        int32_t class = r->train.targets[at];
+        float weight = 1.0f, smoothing = (float)r->o->smoothing;
+
+        if (r->o->columns.kind == ENC_REGRESSION) {
+            target =
+                (float)(((double)r->train.values[at] - r->mean) / r->deviation);
+            sum += ops->squares(z, &target, 1, true, scale);
+            continue;
+        }
+        if (r->o->columns.kind == ENC_MULTI) {
+            sum += ops->binary(z, r->train.values + at * c, r->class_weights, 1,
+                               c, true, scale);
+            continue;
+        }
+        if (class < 0) { /* out of scope: as likely to be any */
+            smoothing = 1.0f;
+            class = 0;
+        } else if (r->class_weights) {
+            weight = r->class_weights[class];
+        }
+        ops->cross_entropy(z, &class, &loss, &nll, 1, c, smoothing, true,
+                           scale * weight);
+        sum += (double)(loss * weight);
+    }
+    return sum;
+}
+
+static uint64_t total_steps(const struct enc_run *r)
+{
+    const uint64_t b = r->o->recipe.batch;
+
+    return r->o->epochs * ((r->train.n + b - 1) / b);
+}
+
+static float lr_now(const struct enc_run *r)
+{
+    const double total = (double)total_steps(r);
+    const struct schedule s = {.kind = SCHEDULE_LINEAR,
+                               .warmup = r->o->recipe.warmup * total,
+                               .total = total};
+
+    return (float)schedule_at(&s, (double)r->step);
+}
+
+static int one_step(struct enc_run *r, const uint32_t *which, size_t n,
+                    double *loss)
+{
+    const struct enc_recipe *p = &r->o->recipe;
+    const struct enc_dropout drop = {.tokens = (float)p->drop_tokens,
+                                     .grams = (float)p->drop_grams,
+                                     .vector = (float)p->drop_vector};
+    const float lr = lr_now(r);
+    float *vectors;
+    int status =
+        enc_forward(&r->model, &r->train.texts, which, n, &drop,
+                    train_mix(p->seed ^ 0xc1a5, r->step), &vectors, r->err);
+
+    if (status != 0)
+        return status;
+    net_zero_grads(r->model.net);
+    head_forward(r, vectors, n, r->logits);
+    *loss += batch_loss(r, which, n);
+    head_back(r, vectors, n);
+    status = enc_back(&r->model, r->dvectors, lr * (float)p->rows_lr,
+                      (float)p->rows_decay, r->err);
+    if (status != 0)
+        return status;
+    if (!isfinite(*loss) || !isfinite(optim_step(r->optim, lr)))
+        return infer_fail(r->err, INFER_EFORMAT,
+                          "the loss is not finite at step %llu; try a lower "
+                          "--lr",
+                          (unsigned long long)r->step + 1);
+    r->step++;
+    return 0;
+}
+
+/* ---- evaluation -------------------------------------------------------------
+ */
+
+int enc_run_logits(struct enc_run *r, const struct enc_set *s, float *logits)
+{
+    const size_t c = r->train.n_classes;
+    uint32_t which[ENC_RUN_BATCH];
+    int status = 0;
+
+    for (size_t at = 0; at < s->n && status == 0; at += ENC_RUN_BATCH) {
+        const size_t n = s->n - at < ENC_RUN_BATCH ? s->n - at : ENC_RUN_BATCH;
+        float *vectors;
+
+        for (size_t i = 0; i < n; i++)
+            which[i] = (uint32_t)(at + i);
+        status = enc_forward(&r->model, &s->texts, which, n, NULL, 0, &vectors,
+                             r->err);
+        if (status == 0)
+            head_forward(r, vectors, n, logits + at * c);
+    }
+    return status;
+}
+
+/* One number to choose epochs by, the higher the better: accuracy in scope,
+ * mean F1 of labels, or minus the squared error. The loss breaks ties. */
+static int validate(struct enc_run *r, double *score, double *loss)
+{
+    const size_t n = r->val.n, c = r->val.n_classes;
+    float *z = malloc((n * c + 1) * sizeof(*z));
+    int status;
+
+    if (!z)
+        return no_memory(r);
+    status = enc_run_logits(r, &r->val, z);
+    if (status == 0)
+        enc_report_quick(r, &r->val, z, score, loss);
+    free(z);
+    return status;
+}
+
+static int end_epoch(struct enc_run *r, double train_loss, uint64_t started)
+{
+    double score, loss;
+    int status = validate(r, &score, &loss);
+
+    if (status != 0)
+        return status;
+    r->seconds = (double)(infer_clock_ns() - started) / 1e9;
+    printf("epoch %2llu  %6.1f s  loss %.4f  val loss %.4f  val %s %.4f\n",
+           (unsigned long long)r->epoch + 1, r->seconds, train_loss, loss,
+           enc_report_score_name(r), score);
+    fflush(stdout);
+    status = enc_report_epoch(r, train_loss, loss, score);
+    if (status == 0 && score > r->best) {
+        r->best = score;
+        r->best_epoch = r->epoch + 1;
+        status = enc_copy_take(&r->copy, &r->model, r->err);
+    }
+    return status;
+}
+
+static bool finished(const struct enc_run *r, const volatile int *stop)
+{
+    return *stop || r->epoch >= r->o->epochs ||
+           (r->o->patience && r->epoch >= r->best_epoch + r->o->patience) ||
+           (r->o->time > 0.0 && r->seconds >= r->o->time);
+}
+
+static int train(struct enc_run *r, const volatile int *stop)
+{
+    const uint64_t started = infer_clock_ns();
+    const size_t b = r->o->recipe.batch;
+    int status = 0;
+
+    r->best = -INFINITY;
+    for (; status == 0 && !finished(r, stop); r->epoch++) {
+        double loss = 0.0;
+
+        draw_order(r);
+        for (size_t at = 0; at < r->train.n && status == 0 && !*stop; at += b) {
+            const size_t left = r->train.n - at;
+
+            status = one_step(r, r->order + at, left < b ? left : b, &loss);
+        }
+        if (status == 0)
+            status = end_epoch(r, loss / (double)r->train.n, started);
+    }
+    if (status == 0)
+        enc_copy_restore(&r->copy, &r->model);
+    return status;
+}
+
+/* ---- the run ----------------------------------------------------------------
+ */
+
+static void release(struct enc_run *r)
+{
+    enc_set_release(&r->train);
+    enc_set_release(&r->val);
+    enc_set_release(&r->test);
+    enc_rows_release(&r->train_rows);
+    enc_rows_release(&r->val_rows);
+    enc_rows_release(&r->test_rows);
+    enc_labels_release(&r->labels);
+    enc_copy_release(&r->copy);
+    optim_free(r->optim);
+    enc_model_release(&r->model);
+    infer_team_free(r->team);
+    free(r->class_weights);
+    free(r->order);
+    free(r->members);
+    free(r->class_at);
+    free(r->logits);
+    free(r->dvectors);
+    free(r->thresholds);
+}
+
+/* A regression's head learned numbers of mean 0 and deviation 1. */
+static void unscale_head(struct enc_run *r)
+{
+    const struct head h = head_of(r);
+    float *params = net_params(r->model.net);
+    float *w = params + (h.w - params), *b = params + (h.b - params);
+
+    if (r->o->columns.kind != ENC_REGRESSION)
+        return;
+    for (size_t i = 0; i < h.d; i++)
+        w[i] *= (float)r->deviation;
+    b[0] = b[0] * (float)r->deviation + (float)r->mean;
+    r->deviation = 1.0;
+    r->mean = 0.0;
+}
+
+int enc_classify_run(const struct enc_classify *o, const char *const *argv,
+                     const volatile int *stop, struct infer_error *err)
+{
+    struct enc_run r = {.o = o, .argv = argv, .err = err};
+    int status = infer_team_create(&r.team, (int)o->recipe.threads, 0, err);
+
+    if (status == 0)
+        status = read_rows(&r);
+    if (status == 0)
+        status = train_folder_make(o->out, err);
+    if (status == 0)
+        status = make_vocab(&r);
+    if (status == 0)
+        status = build(&r);
+    if (status == 0)
+        status = encode_sets(&r);
+    if (status == 0)
+        status = count_classes(&r);
+    if (status == 0)
+        status = enc_paper_config(o->out, argv, err);
+    if (status == 0)
+        status = weigh_classes(&r);
+    if (status == 0) {
+        scale_numbers(&r);
+        printf("%zu training, %zu validation, %zu test examples, %zu classes; "
+               "%.2f M parameters and %u n-gram rows\n",
+               r.train.n, r.val.n, r.test.n, r.train.n_classes,
+               (double)net_n_params(r.model.net) / 1e6, r.model.spec.buckets);
+        status = train(&r, stop);
+    }
+    if (status == 0) {
+        unscale_head(&r);
+        status = enc_report_finish(&r);
+    }
+    release(&r);
+    return status;
+}

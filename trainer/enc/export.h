@@ -1,0 +1,32 @@
+/* export.h - an encoder as a GGUF file (docs/model-format.md), and back. */
+#ifndef TRAINER_ENC_EXPORT_H
+#define TRAINER_ENC_EXPORT_H
+
+#include "trainer/enc/model.h"
+
+struct infer_gguf_writer;
+
+/* Adds keys of its own before the file is written. */
+typedef void enc_keys_fn(void *user, struct infer_gguf_writer *w);
+
+/*
+ *   vocab  path of a GGUF file whose tokenizer keys are copied
+ * Errors  EIO, EFORMAT (of vocab), ENOMEM
+ */
+int enc_export(struct enc_model *m, const char *vocab, const char *name,
+               const char *path, enc_keys_fn *keys, void *user,
+               struct infer_error *err);
+
+/*
+ * Take the parameters of a file that the model has too, by name and shape (a
+ * classifier's head stays as it is unless it has the same classes). The layers
+ * of a decoder ("llama") fit as well.
+ * Errors  EIO, EFORMAT; EINVAL (nothing fits: the message says what differs)
+ */
+int enc_import(struct enc_model *m, const char *path, struct infer_error *err);
+
+/* A whole encoder from its file; zero *m first. Errors  EIO, EFORMAT, ENOMEM */
+int enc_load(struct enc_model *m, const char *path, size_t max_batch,
+             struct infer_team *team, struct infer_error *err);
+
+#endif

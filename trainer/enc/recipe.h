@@ -1,0 +1,34 @@
+/* recipe.h - how an encoder is built and trained: what classify and embed
+ * share. */
+#ifndef TRAINER_ENC_RECIPE_H
+#define TRAINER_ENC_RECIPE_H
+
+#include "trainer/enc/model.h"
+
+struct enc_recipe {
+    uint64_t layers, heads, width, ffn, context, vocab; /* ffn 0: derived */
+    uint64_t buckets, words, char_min, char_max; /* n-grams; words: longest */
+    const char *tokenizer; /* .model or .gguf; NULL: init's, or learned */
+    const char *init;      /* GGUF to begin from, or NULL */
+    double drop_tokens, drop_grams, drop_vector, dropout;
+    double lr, other_lr, rows_lr, rows_decay, weight_decay, warmup;
+    uint64_t batch, seed, threads;
+    int precision; /* an enum train_precision */
+};
+
+struct enc_recipe enc_recipe_default(void);
+
+/* Refuses what cannot work together; fills in what is derived. EINVAL */
+int enc_recipe_check(struct enc_recipe *p, struct infer_error *err);
+
+/*
+ * The model and optimizer of a recipe. RUN/tokenizer.gguf must be there.
+ *   n_classes  rows of a head, 0: none;  max_batch  texts of a batch
+ * Errors  as enc_model_create(), enc_import()
+ */
+int enc_recipe_build(const struct enc_recipe *p, const char *run,
+                     size_t n_classes, size_t max_batch,
+                     struct infer_team *team, struct enc_model *m,
+                     struct optim **optim, struct infer_error *err);
+
+#endif
