@@ -7,7 +7,6 @@
 
 #include "core/base/error.h"
 #include "trainer/data/shuffle.h"
-#include "trainer/enc/metrics.h"
 #include "trainer/enc/papers.h"
 #include "trainer/enc/report.h"
 #include "trainer/enc/vocab.h"
@@ -105,7 +104,9 @@ static int build(struct enc_run *r)
         return status;
     r->logits = malloc(batch * c * sizeof(*r->logits));
     r->dvectors = malloc(batch * p->width * sizeof(*r->dvectors));
-    return r->logits && r->dvectors ? 0 : no_memory(r);
+    if (!r->logits || !r->dvectors)
+        return no_memory(r);
+    return enc_head_create(&r->head, r->model.net, batch, r->err);
 }
 
 static int add_set(struct enc_run *r, struct enc_set *s,
@@ -227,48 +228,6 @@ static void draw_order(struct enc_run *r)
 /* ---- a step -----------------------------------------------------------------
  */
 
-struct head {
-    const float *w, *b;
-    float *dw, *db;
-    size_t c, d;
-};
-
-static struct head head_of(struct enc_run *r)
-{
-    struct net *net = r->model.net;
-    const struct net_param *w = net_param_find(net, "cls.output.weight");
-    const struct net_param *b = net_param_find(net, "cls.output.bias");
-
-    return (struct head){.w = net_params(net) + w->offset,
-                         .b = net_params(net) + b->offset,
-                         .dw = net_grads(net) + w->offset,
-                         .db = net_grads(net) + b->offset,
-                         .c = (size_t)w->dims[1],
-                         .d = (size_t)w->dims[0]};
-}
-
-static void head_forward(struct enc_run *r, const float *vectors, size_t n,
-                         float *logits)
-{
-    const struct head h = head_of(r);
-
-    train_gemm(net_gemm(r->model.net), false, true, n, h.c, h.d, 1.0f, vectors,
-               h.d, h.w, h.d, 0.0f, logits, h.c);
-    nn_layers()->add_bias(logits, h.b, n, h.c);
-}
-
-static void head_back(struct enc_run *r, const float *vectors, size_t n)
-{
-    const struct train_gemm_ctx *g = net_gemm(r->model.net);
-    const struct head h = head_of(r);
-
-    nn_layers()->add_bias_back(h.db, r->logits, n, h.c, 0, h.c);
-    train_gemm(g, true, false, h.c, h.d, n, 1.0f, r->logits, h.c, vectors, h.d,
-               1.0f, h.dw, h.d);
-    train_gemm(g, false, false, n, h.d, h.c, 1.0f, r->logits, h.c, h.w, h.d,
-               0.0f, r->dvectors, h.d);
-}
-
 /* The summed loss of a batch; logits become its gradient times 1 / n. */
 static double batch_loss(struct enc_run *r, const uint32_t *which, size_t n)
 {
@@ -330,7 +289,8 @@ static int one_step(struct enc_run *r, const uint32_t *which, size_t n,
     const struct enc_recipe *p = &r->o->recipe;
     const struct enc_dropout drop = {.tokens = (float)p->drop_tokens,
                                      .grams = (float)p->drop_grams,
-                                     .vector = (float)p->drop_vector};
+                                     .vector = (float)p->drop_vector,
+                                     .part = (float)p->drop_part};
     const float lr = lr_now(r);
     float *vectors;
     int status =
@@ -340,9 +300,9 @@ static int one_step(struct enc_run *r, const uint32_t *which, size_t n,
     if (status != 0)
         return status;
     net_zero_grads(r->model.net);
-    head_forward(r, vectors, n, r->logits);
+    enc_head_forward(&r->head, vectors, n, r->logits);
     *loss += batch_loss(r, which, n);
-    head_back(r, vectors, n);
+    enc_head_back(&r->head, vectors, n, r->logits, r->dvectors);
     status = enc_back(&r->model, r->dvectors, lr * (float)p->rows_lr,
                       (float)p->rows_decay, r->err);
     if (status != 0)
@@ -374,7 +334,7 @@ int enc_run_logits(struct enc_run *r, const struct enc_set *s, float *logits)
         status = enc_forward(&r->model, &s->texts, which, n, NULL, 0, &vectors,
                              r->err);
         if (status == 0)
-            head_forward(r, vectors, n, logits + at * c);
+            enc_head_forward(&r->head, vectors, n, logits + at * c);
     }
     return status;
 }
@@ -430,7 +390,7 @@ static int train(struct enc_run *r, const volatile int *stop)
     const size_t b = r->o->recipe.batch;
     int status = 0;
 
-    r->best = -INFINITY;
+    r->best = -(double)INFINITY;
     for (; status == 0 && !finished(r, stop); r->epoch++) {
         double loss = 0.0;
 
@@ -462,8 +422,10 @@ static void release(struct enc_run *r)
     enc_labels_release(&r->labels);
     enc_copy_release(&r->copy);
     optim_free(r->optim);
+    enc_head_release(&r->head);
     enc_model_release(&r->model);
     infer_team_free(r->team);
+    train_folder_close(r->lock);
     free(r->class_weights);
     free(r->order);
     free(r->members);
@@ -473,32 +435,16 @@ static void release(struct enc_run *r)
     free(r->thresholds);
 }
 
-/* A regression's head learned numbers of mean 0 and deviation 1. */
-static void unscale_head(struct enc_run *r)
-{
-    const struct head h = head_of(r);
-    float *params = net_params(r->model.net);
-    float *w = params + (h.w - params), *b = params + (h.b - params);
-
-    if (r->o->columns.kind != ENC_REGRESSION)
-        return;
-    for (size_t i = 0; i < h.d; i++)
-        w[i] *= (float)r->deviation;
-    b[0] = b[0] * (float)r->deviation + (float)r->mean;
-    r->deviation = 1.0;
-    r->mean = 0.0;
-}
-
 int enc_classify_run(const struct enc_classify *o, const char *const *argv,
                      const volatile int *stop, struct infer_error *err)
 {
-    struct enc_run r = {.o = o, .argv = argv, .err = err};
+    struct enc_run r = {.o = o, .argv = argv, .lock = -1, .err = err};
     int status = infer_team_create(&r.team, (int)o->recipe.threads, 0, err);
 
     if (status == 0)
         status = read_rows(&r);
     if (status == 0)
-        status = train_folder_make(o->out, err);
+        status = train_folder_open(o->out, false, &r.lock, err);
     if (status == 0)
         status = make_vocab(&r);
     if (status == 0)
@@ -520,7 +466,10 @@ int enc_classify_run(const struct enc_classify *o, const char *const *argv,
         status = train(&r, stop);
     }
     if (status == 0) {
-        unscale_head(&r);
+        if (o->columns.kind == ENC_REGRESSION)
+            enc_head_scale(&r.head, r.deviation, r.mean);
+        r.deviation = 1.0;
+        r.mean = 0.0;
         status = enc_report_finish(&r);
     }
     release(&r);

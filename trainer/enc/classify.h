@@ -6,6 +6,7 @@
 #define TRAINER_ENC_CLASSIFY_H
 
 #include "trainer/enc/examples.h"
+#include "trainer/enc/head.h"
 #include "trainer/enc/recipe.h"
 #include "trainer/nn/schedule.h"
 
@@ -35,6 +36,7 @@ struct enc_run {
     struct enc_labels labels;
     struct infer_team *team;
     struct enc_model model;
+    struct enc_head head;
     struct enc_set train, val, test; /* test.n 0: none given */
     struct optim *optim;
     float *class_weights;   /* [C] or NULL */
@@ -51,6 +53,7 @@ struct enc_run {
     /* after training */
     double temperature, oos_threshold; /* threshold below 0: none */
     float *thresholds;                 /* [C] of labels; ENC_MULTI */
+    int lock;                          /* of the folder */
     struct infer_error *err;
 };
 

@@ -206,7 +206,8 @@ static void range_of(const double *v, size_t n, double *low, double *high)
 int enc_draw_learning(const char *run, struct infer_error *err)
 {
     struct curve *c = calloc(1, sizeof(*c));
-    double low = INFINITY, high = -INFINITY, worst = INFINITY, best = -INFINITY;
+    const double inf = (double)INFINITY;
+    double low = inf, high = -inf, worst = inf, best = -inf;
     FILE *f = NULL;
 
     if (c) {

@@ -48,6 +48,7 @@ struct run {
     uint64_t step, total, epoch, best_epoch, scored_step;
     double best, seconds;
     struct enc_copy copy;
+    int lock; /* of the folder */
     struct infer_error *err;
 };
 
@@ -300,7 +301,8 @@ static int start_step(struct run *r, const struct enc_texts *t, size_t n,
     const struct enc_recipe *p = &r->o->recipe;
     const struct enc_dropout drop = {.tokens = (float)p->drop_tokens,
                                      .grams = (float)p->drop_grams,
-                                     .vector = (float)p->drop_vector};
+                                     .vector = (float)p->drop_vector,
+                                     .part = (float)p->drop_part};
 
     net_zero_grads(r->model.net);
     return enc_forward(&r->model, t, r->which, n, &drop,
@@ -570,6 +572,7 @@ static void release(struct run *r)
     optim_free(r->optim);
     enc_model_release(&r->model);
     infer_team_free(r->team);
+    train_folder_close(r->lock);
     free(r->groups);
     free(r->which);
     free(r->group);
@@ -579,7 +582,7 @@ static void release(struct run *r)
 int enc_embed_run(const struct enc_embed *o, const char *const *argv,
                   const volatile int *stop, struct infer_error *err)
 {
-    struct run r = {.o = o, .argv = argv, .err = err};
+    struct run r = {.o = o, .argv = argv, .lock = -1, .err = err};
     int status = read_dimensions(&r);
 
     if (status == 0)
@@ -587,7 +590,7 @@ int enc_embed_run(const struct enc_embed *o, const char *const *argv,
     if (status == 0)
         status = read_tables(&r);
     if (status == 0)
-        status = train_folder_make(o->out, err);
+        status = train_folder_open(o->out, false, &r.lock, err);
     if (status == 0)
         status = make_vocab(&r);
     if (status == 0)

@@ -89,12 +89,15 @@ int enc_judge(const char *path, const struct enc_rows *rows,
     infer_gguf_close(g);
     if (status == 0)
         status = enc_load(&r.model, path, ENC_RUN_BATCH, team, err);
+    if (status == 0)
+        status = enc_head_create(&r.head, r.model.net, ENC_RUN_BATCH, err);
     if (status == 0) {
         o.columns = *columns;
         status = score_rows(&r, rows, score);
     }
     enc_set_release(&r.val);
     enc_labels_release(&r.labels);
+    enc_head_release(&r.head);
     enc_model_release(&r.model);
     return status;
 }

@@ -52,7 +52,7 @@ double enc_bins_ece(const struct enc_bins *b)
 
 void enc_softmax(const float *logits, size_t c, double temperature, double *p)
 {
-    double high = -INFINITY, sum = 0.0;
+    double high = -(double)INFINITY, sum = 0.0;
 
     for (size_t i = 0; i < c; i++)
         high = fmax(high, (double)logits[i]);
@@ -65,7 +65,7 @@ void enc_softmax(const float *logits, size_t c, double temperature, double *p)
 /* -log p of one row */
 static double row_nll(const float *z, size_t c, int32_t target, double t)
 {
-    double high = -INFINITY, sum = 0.0;
+    double high = -(double)INFINITY, sum = 0.0;
 
     for (size_t i = 0; i < c; i++)
         high = fmax(high, (double)z[i]);

@@ -164,6 +164,19 @@ static bool dropped(uint64_t key, size_t i, float share)
                (double)share;
 }
 
+enum part { ALL, NO_TOKENS, NO_GRAMS };
+
+static enum part part_of(const struct enc_model *m, size_t i)
+{
+    const uint64_t key = train_mix(m->seed, UINT64_MAX - 2 - i);
+
+    if (!m->rows || net_shape(m->net)->n_layers == 0)
+        return ALL;
+    if (dropped(key, 0, m->dropout.part))
+        return NO_TOKENS;
+    return dropped(key, 1, m->dropout.part) ? NO_GRAMS : ALL;
+}
+
 static void fill_tokens(struct enc_model *m, const struct enc_texts *t,
                         const uint32_t *which, size_t n)
 {
@@ -172,11 +185,13 @@ static void fill_tokens(struct enc_model *m, const struct enc_texts *t,
     for (size_t i = 0; i < n; i++) {
         const struct enc_text *x = &t->texts[which[i]];
         const uint64_t key = train_mix(m->seed, 3 * i);
+        const float share =
+            part_of(m, i) == NO_TOKENS ? 1.0f : m->dropout.tokens;
         const size_t begin = at;
 
         m->starts[i] = (uint32_t)at;
         for (size_t k = 0; k < x->n_tokens; k++)
-            if (!dropped(key, k, m->dropout.tokens))
+            if (!dropped(key, k, share))
                 m->tokens[at++] = t->tokens[x->tokens + k];
         if (at == begin && x->n_tokens)
             m->tokens[at++] = t->tokens[x->tokens];
@@ -213,6 +228,8 @@ static int fill_uses(struct enc_model *m, const struct enc_texts *t,
         const struct enc_text *x = &t->texts[which[i]];
         const uint32_t *ids = t->grams + x->grams;
 
+        if (part_of(m, i) == NO_GRAMS)
+            continue;
         use_list(m, ids, x->n_word, i, train_mix(m->seed, 3 * i + 1));
         use_list(m, ids + x->n_word, x->n_chars, i,
                  train_mix(m->seed, 3 * i + 2));

@@ -26,6 +26,9 @@ void enc_texts_release(struct enc_texts *t);
 struct enc_dropout {
     float tokens, grams; /* shares left out of a text */
     float vector;        /* of the pooled values */
+    float part;          /* of texts that lose all tokens but the first, and as
+                            many that lose all n-grams: neither part can lean
+                            on the other */
 };
 
 struct enc_model {

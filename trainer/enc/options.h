@@ -42,6 +42,8 @@
      "share of its n-grams left out (0.3)"},                                   \
     {"drop-vector", TRAIN_OPT_REAL, &(p)->drop_vector, "X", 0, 0.9,            \
      "share of its vector (0.3)"},                                             \
+    {"drop-part", TRAIN_OPT_REAL, &(p)->drop_part, "X", 0, 0.9,                \
+     "share of texts without tokens, and without n-grams (0.2)"},              \
     {"dropout", TRAIN_OPT_REAL, &(p)->dropout, "X", 0, 0.9,                    \
      "inside the layers (0.1)"},                                               \
     {"lr", TRAIN_OPT_REAL, &(p)->lr, "X", 1e-9, 1e3,                           \

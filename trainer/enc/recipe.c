@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "trainer/enc/export.h"
+#include "trainer/enc/head.h"
 #include "trainer/enc/vocab.h"
 
 struct enc_recipe enc_recipe_default(void)
@@ -19,6 +20,7 @@ struct enc_recipe enc_recipe_default(void)
                                .drop_tokens = 0.1,
                                .drop_grams = 0.3,
                                .drop_vector = 0.3,
+                               .drop_part = 0.2,
                                .dropout = 0.1,
                                .lr = 0.02,
                                .other_lr = 3e-3,
@@ -58,6 +60,7 @@ static struct net_shape shape_of(const struct enc_recipe *p, uint32_t n_vocab,
                               .encoder = true,
                               .pooling = NET_POOL_MEAN,
                               .n_classes = (uint32_t)n_classes,
+                              .dense = p->dense && n_classes,
                               .n_vocab = n_vocab,
                               .n_ctx = (uint32_t)p->context,
                               .n_layers = (uint32_t)p->layers,
@@ -98,6 +101,8 @@ int enc_recipe_build(const struct enc_recipe *p, const char *run,
     shape = shape_of(p, infer_tokenizer_n_vocab(t), n_classes);
     status = enc_model_create(m, &shape, &spec, t, max_batch, team,
                               (enum train_precision)p->precision, p->seed, err);
+    if (status == 0)
+        enc_head_init(m->net);
     if (status == 0 && p->init)
         status = enc_import(m, p->init, err);
     config.lr = (float)p->lr;

@@ -39,6 +39,7 @@ struct net_shape {
     bool encoder; /* llama only; n_layers may be 0 */
     enum net_pooling pooling;
     uint32_t n_classes; /* rows of an encoder's head; 0: it has none */
+    bool dense;         /* the head has a hidden layer of d_model values */
     uint32_t n_vocab, n_ctx, n_layers;
     uint32_t n_heads, n_kv_heads; /* gpt2: equal */
     uint32_t d_model, d_head, d_ff;

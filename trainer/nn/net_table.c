@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ALIGN_VALUES = 16, MAX_PER_LAYER = 12, MAX_OUTSIDE = 7 };
+enum { ALIGN_VALUES = 16, MAX_PER_LAYER = 12, MAX_OUTSIDE = 9 };
 
 struct builder {
     struct net *net;
@@ -151,6 +151,12 @@ int net_build_table(struct net *net, struct infer_error *err)
         add(&b, NET_EMBEDDING, s->d_model, s->n_classes, "cls.output.weight");
         align(&b);
         add(&b, NET_VECTOR, s->n_classes, 1, "cls.output.bias");
+        align(&b);
+    }
+    if (s->n_classes && s->dense) {
+        add(&b, NET_MATRIX, s->d_model, s->d_model, "cls.weight");
+        align(&b);
+        add(&b, NET_VECTOR, s->d_model, 1, "cls.bias");
         align(&b);
     }
     net->n_values = b.next;
