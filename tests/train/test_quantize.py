@@ -9,6 +9,8 @@ from program import must, scratch, text_file, train
 
 TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k",
          "q5_k", "q6_k"]
+if program.SANITIZED:  # unit tests go through all of them
+    TYPES = ["f16", "q4_k"]
 
 
 class QuantizeTest(unittest.TestCase):
@@ -42,6 +44,8 @@ class QuantizeTest(unittest.TestCase):
                 # 4 bits cost some hundredths of a nat, never the model
                 self.assertLess(abs(float(after) - whole), 0.15)
                 self.assertRegex(done.out, r"file  \d+\.\d+ MB -> \d+\.\d+ MB")
+        if program.SANITIZED:
+            return
         self.assertLess(sizes["q4_0"], 0.2 * sizes["f32"])
         self.assertLess(sizes["q4_k"], sizes["q5_k"])
         self.assertLess(sizes["q5_k"], sizes["q6_k"])
