@@ -191,17 +191,13 @@ static int build(struct run *r)
     const struct net_shape shape = lm_shape(o, r->corpus.n_vocab);
     const struct optim_config config = lm_optim(o);
     const size_t rows = r->n_seqs * o->context;
-    const int n_threads =
-        o->threads ? (int)o->threads : train_ranks_threads(r->ranks);
     int status = net_shape_check(&shape, r->err);
 
     if (status == 0)
-        status = infer_team_create(&r->team, n_threads, 0, r->err);
-    if (status == 0)
-        status = lm_check_memory(r, &shape, n_threads);
+        status = lm_check_memory(r, &shape, infer_team_size(r->team));
     if (status == 0)
         status = net_create(&r->net, &shape, r->n_seqs, o->context, r->team,
-                            (enum train_precision)o->precision, r->err);
+                            r->precision, r->err);
     if (status == 0)
         status = optim_create(&r->optim, r->net, &config, r->err);
     if (status != 0)
@@ -365,11 +361,15 @@ static int prepare(struct run *r, bool resume)
 
 static int open_run(struct run *r)
 {
+    const int n_threads =
+        r->o->threads ? (int)r->o->threads : train_ranks_threads(r->ranks);
     int status = train_corpus_open(&r->corpus, r->o->out, r->err);
 
     if (status == 0)
         status = check_corpus(r);
-    return status == 0 ? build(r) : status;
+    if (status == 0)
+        status = infer_team_create(&r->team, n_threads, 0, r->err);
+    return status;
 }
 
 static int write_config(const struct run *r, const char *const *argv)
@@ -415,6 +415,10 @@ int train_lm_run(const struct train_lm *o, const char *const *argv, bool resume,
     status = train_ranks_agree(ranks, status, err);
     if (status == 0)
         status = train_ranks_agree(ranks, open_run(&r), err);
+    if (status == 0)
+        status = lm_ranks_precision(&r);
+    if (status == 0)
+        status = train_ranks_agree(ranks, build(&r), err);
     if (status == 0)
         status = train_ranks_agree(ranks, begin(&r, argv, resume), err);
     if (status == 0)

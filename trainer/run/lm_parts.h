@@ -23,6 +23,7 @@ struct run {
     const volatile int *stop;
     struct train_corpus corpus;
     struct infer_team *team;
+    enum train_precision precision; /* of rank 0 */
     struct net *net;
     struct optim *optim;
     struct ema *ema; /* NULL: not asked for */
@@ -78,6 +79,10 @@ int lm_evaluate(struct run *r, uint64_t limit, double *loss);
 
 /* This rank's share. Errors  EINVAL (ranks that cannot share the batch) */
 int lm_ranks_init(struct run *r, const volatile int *stop);
+
+/* What AUTO means is measured, and not alike everywhere: as rank 0 says.
+ * Errors  EIO */
+int lm_ranks_precision(struct run *r);
 
 /* *report = the sums of everyone's, with the clock of rank 0; notes whether one
  * was asked to stop. Errors  the first rank's that has status != 0, EIO */

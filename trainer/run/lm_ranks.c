@@ -9,6 +9,7 @@
 #include "trainer/run/lm_parts.h"
 
 #include "core/base/error.h"
+#include "trainer/gemm/peak.h"
 
 #include <stdlib.h>
 
@@ -34,6 +35,22 @@ int lm_ranks_init(struct run *r, const volatile int *stop)
     if (!r->reports)
         return infer_fail(r->err, INFER_ENOMEM, "out of memory");
     return 0;
+}
+
+int lm_ranks_precision(struct run *r)
+{
+    struct lm_report report = {0};
+    int status;
+
+    r->precision = (enum train_precision)r->o->precision;
+    if (r->precision == TRAIN_AUTO && r->first)
+        r->precision = train_precision_best(r->team);
+    report.n_counted = (uint64_t)r->precision;
+    status = train_ranks_gather(r->ranks, &report, r->reports, sizeof(report),
+                                r->err);
+    if (status == 0)
+        r->precision = (enum train_precision)r->reports[0].n_counted;
+    return status;
 }
 
 int lm_ranks_exchange(struct run *r, int status, struct lm_report *report)
