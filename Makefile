@@ -161,7 +161,7 @@ test-unit: $(filter $B/tests/unit/%,$(TESTS)) ## one program per module
 	@scripts/test-c.sh $^
 test-kernels: $(filter $B/tests/kernels/%,$(TESTS)) ## each kernel against scalar
 	@scripts/test-c.sh $^
-test-golden: $(filter $B/tests/golden/%,$(TESTS)) ## against the reference, scalar to AVX-512
+test-golden: $(filter $B/tests/golden/%,$(TESTS)) ## against the reference, scalar to AMX
 	@scripts/test-c.sh $^
 test-http: all ## the program itself, over its socket
 	@INFERD=$(INFERD) $(PYTHON) tests/http/run.py $(ARGS)

@@ -7,7 +7,7 @@
 # CPUS, passed to them as INFER_TEST_CPU. Ends with "N passed, N failed".
 set -u
 
-cpus=${CPUS:-scalar avx2 all}
+cpus=${CPUS:-scalar avx2 avx2,avx512vnni all}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0 skipped=0 broken=0

@@ -64,6 +64,10 @@ void infer_kernels_init(struct infer_kernels *k, unsigned cpu)
     infer_kernels_avx512(k);
     if (cpu & INFER_CPU_AVX512BF16)
         infer_kernels_avx512bf16(k);
+#if !defined(INFER_NO_AMX)
+    if (cpu & INFER_CPU_AMXINT8)
+        infer_kernels_amxint8(k);
+#endif
 #else
     (void)cpu;
 #endif

@@ -208,5 +208,9 @@ void infer_kernels_avx2_gemm(struct infer_kernels *k);
 void infer_kernels_avx512(struct infer_kernels *k);
 void infer_kernels_avx512_gemm(struct infer_kernels *k);
 void infer_kernels_avx512bf16(struct infer_kernels *k);
+void infer_kernels_amxint8(struct infer_kernels *k);
+
+/* Any product of the kinds avx512_gemm.c has, for sets that build on it. */
+infer_gemm_fn infer_gemm_avx512;
 
 #endif

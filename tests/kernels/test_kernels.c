@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-enum { GUARD = 32, T_MAX = 14, P_MAX = 5, K_MAX = 512 };
+enum { N_SETS = 5, GUARD = 32, T_MAX = 35, P_MAX = 5, K_MAX = 1280 };
 
 static const float guard = -1234.5f;
 static uint64_t rng; /* printed, so that a failure replays */
@@ -44,15 +44,16 @@ static void fill(float *x, size_t n, float scale)
 }
 
 /* The sets this machine has, scalar first. */
-static size_t tables(struct infer_kernels k[4])
+static size_t tables(struct infer_kernels k[N_SETS])
 {
-    const unsigned sets[] = {
-        0, INFER_CPU_AVX2, INFER_CPU_AVX2 | INFER_CPU_AVX512VNNI,
-        INFER_CPU_AVX2 | INFER_CPU_AVX512VNNI | INFER_CPU_AVX512BF16};
+    const unsigned vnni = INFER_CPU_AVX2 | INFER_CPU_AVX512VNNI;
+    const unsigned sets[N_SETS] = {0, INFER_CPU_AVX2, vnni,
+                                   vnni | INFER_CPU_AVX512BF16,
+                                   vnni | INFER_CPU_AMXINT8};
     const unsigned have = infer_cpu_detect();
     size_t n = 0;
 
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < N_SETS; i++)
         if ((sets[i] & have) == sets[i])
             infer_kernels_init(&k[n++], sets[i]);
     return n;
@@ -180,7 +181,8 @@ static void check_gemm(const struct infer_kernels *kern,
     random_panels(&w, kind, n_panels, k);
     random_acts(&x, scalar, infer_pack_info[kind].act, k);
     scalar->gemm[kind](&ref[0][0], LD, &w, &x, 0, T_MAX, 0, n_panels);
-    for (size_t n = 1; n <= T_MAX; n++) {
+    /* 1..8, 17, 26, 35: all tails of 6 rows, and full 16s with and without */
+    for (size_t n = 1; n <= T_MAX; n += n < 8 ? 1 : 9) {
         for (size_t i = 0; i < T_MAX * LD; i++)
             (&got[0][0])[i] = guard;
         kern->gemm[kind](&got[0][0], LD, &w, &x, T_MAX - n, T_MAX, 0, n_panels);
@@ -201,7 +203,7 @@ static void check_gemm(const struct infer_kernels *kern,
 
 static void test_gemm(void **state)
 {
-    struct infer_kernels k[4];
+    struct infer_kernels k[N_SETS];
     const size_t n = tables(k);
 
     (void)state;
@@ -216,6 +218,8 @@ static void test_gemm(void **state)
                 for (size_t i = 1; i <= (info->k ? 2 : 4); i++)
                     check_gemm(&k[s], &k[0], (enum infer_pack)kind, p,
                                unit * i);
+                if (p == 2 && info->block) /* longer than a kernel's stage */
+                    check_gemm(&k[s], &k[0], (enum infer_pack)kind, p, K_MAX);
             }
 }
 
@@ -273,7 +277,7 @@ static void check_rows(const struct infer_kernels *kern,
 
 static void test_rows(void **state)
 {
-    struct infer_kernels k[4];
+    struct infer_kernels k[N_SETS];
     const size_t n = tables(k);
 
     (void)state;
@@ -285,7 +289,7 @@ static void test_rows(void **state)
 /* Extremes: far below zero the exponential is 0, ties go to the lowest. */
 static void test_edges(void **state)
 {
-    struct infer_kernels k[4];
+    struct infer_kernels k[N_SETS];
     const size_t n = tables(k);
 
     (void)state;
@@ -306,7 +310,7 @@ static void test_edges(void **state)
 
 static void test_quantize(void **state)
 {
-    struct infer_kernels k[4];
+    struct infer_kernels k[N_SETS];
     const size_t n = tables(k);
 
     (void)state;
@@ -338,7 +342,7 @@ static void test_quantize(void **state)
 
 static void test_rope(void **state)
 {
-    struct infer_kernels k[4];
+    struct infer_kernels k[N_SETS];
     const size_t n = tables(k);
 
     (void)state;
@@ -440,7 +444,7 @@ static void check_attention(const struct infer_kernels *k,
 static void test_attention(void **state)
 {
     static const uint32_t widths[] = {4, 8, 20, 32, 48, 64, 80};
-    struct infer_kernels k[4];
+    struct infer_kernels k[N_SETS];
     const size_t n = tables(k);
 
     (void)state;

@@ -11,18 +11,10 @@
  */
 #include "core/kernels/kernels.h"
 
+#include "core/kernels/x86_64/panel512.h"
 #include "core/kernels/x86_64/unroll.h"
-#include "core/kernels/x86_64/vec512.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 enum { M_MAX = 6, NV_MAX = 2, BLOCK = INFER_ACT_BLOCK };
-
-/* Shape of an integer kind; constants once inlined. */
-struct shape {
-    int bits, subs; /* scales per block of 32 inputs: 1 or 2 */
-    bool mins, k;   /* k: scales of a K type */
-};
 
 /* What a tile reads: panels, their parts, and the rows of activations. */
 struct source {
@@ -40,11 +32,6 @@ INLINE __m512i broadcast4(const int8_t *q)
 
     __builtin_memcpy(&v, q, sizeof(v));
     return _mm512_set1_epi32(v);
-}
-
-INLINE vf halves_at(const uint8_t *p, size_t i)
-{
-    return v_load_half((const uint16_t *)(const void *)p + i * INFER_PANEL);
 }
 
 INLINE const struct infer_act_block *act_at(const struct source *s, int m,
@@ -67,19 +54,6 @@ INLINE __m512i zero_point(const struct infer_act_block *x, struct shape h,
     const __m512i zero = _mm512_set1_epi32(x->zero);
 
     return h.bits == 4 ? _mm512_srai_epi32(zero, 4) : zero;
-}
-
-/* Weights of inputs 4j .. 4j+3 of block b. */
-INLINE __m512i quants(const uint8_t *panel, struct shape h, size_t b, int j)
-{
-    const __m512i low = _mm512_set1_epi8(15);
-
-    if (h.bits == 8)
-        return _mm512_load_si512(panel + b * 512 + (size_t)j * 64);
-    const __m512i both =
-        _mm512_load_si512(panel + b * 256 + (size_t)(j % 4) * 64);
-
-    return _mm512_and_si512(j < 4 ? both : _mm512_srli_epi16(both, 4), low);
 }
 
 /*
@@ -130,34 +104,6 @@ INLINE void dot_block(__m512i acc[M_MAX][NV_MAX], const struct source *s,
     }
 }
 
-/* Scales of 16 outputs for part `sub` of block b, and their minima, negated
- * where K types store them so. */
-INLINE vf scales_at(const struct source *s, int v, size_t b, int sub,
-                    const struct shape h, vf *min)
-{
-    const size_t i = b * (size_t)h.subs + (size_t)sub;
-    const size_t n_subs = 8 * (size_t)h.subs; /* of 256 inputs */
-    const uint8_t *at = s->panel[v] + s->at.scales;
-
-    if (!h.k) {
-        if (h.mins)
-            *min = halves_at(s->panel[v] + s->at.mins, i);
-        return halves_at(at, i);
-    }
-    at += b / 8 * s->at.k_bytes;
-    const uint8_t *scales = at + (h.mins ? 64 : 32);
-    const size_t part = i % n_subs * INFER_PANEL;
-
-    if (h.mins)
-        *min =
-            v_mul(v_sub(v_zero(), halves_at(at, 1)),
-                  _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(
-                      (const void *)(scales + n_subs * INFER_PANEL + part)))));
-    return v_mul(halves_at(at, 0),
-                 _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
-                     _mm_loadu_si128((const void *)(scales + part)))));
-}
-
 /* sum += scale * xscale * acc + min * xsum */
 INLINE void scale_block(vf sum[M_MAX][NV_MAX], __m512i acc[M_MAX][NV_MAX],
                         const struct source *s, size_t b, int sub, const int M,
@@ -165,20 +111,11 @@ INLINE void scale_block(vf sum[M_MAX][NV_MAX], __m512i acc[M_MAX][NV_MAX],
 {
     EACH (v, NV) {
         vf min = v_zero();
-        const vf scale = scales_at(s, v, b, sub, h, &min);
+        const vf scale = scales_at(s->panel[v], s->at, b, sub, h, &min);
 
-        EACH (m, M) {
-            const struct infer_act_block *x = act_at(s, m, b);
-
-            sum[m][v] = v_add(sum[m][v], v_mul(_mm512_cvtepi32_ps(acc[m][v]),
-                                               v_mul(scale, v_set1(x->scale))));
-            if (!h.mins)
-                continue;
-            const float xsum =
-                h.subs == 1 ? x->wsum : x->scale * (float)x->sum[sub];
-
-            sum[m][v] = v_add(sum[m][v], v_mul(min, v_set1(xsum)));
-        }
+        EACH (m, M)
+            sum[m][v] = add_scaled(sum[m][v], acc[m][v], scale, min,
+                                   act_at(s, m, b), sub, h);
     }
 }
 
@@ -319,16 +256,24 @@ INT_KERNEL(i8_k16min, 8, 2, true, true)
 FLOAT_KERNEL(f32, false)
 FLOAT_KERNEL(f16, true)
 
+static infer_gemm_fn *const kernels[INFER_PACK_COUNT] = {
+    [INFER_PACK_I8] = gemm_i8,         [INFER_PACK_I8_MIN] = gemm_i8_min,
+    [INFER_PACK_I4] = gemm_i4,         [INFER_PACK_I4_MIN] = gemm_i4_min,
+    [INFER_PACK_I4_K] = gemm_i4_k,     [INFER_PACK_I8_K] = gemm_i8_k,
+    [INFER_PACK_I8_K16] = gemm_i8_k16, [INFER_PACK_I8_K16MIN] = gemm_i8_k16min,
+    [INFER_PACK_F32] = gemm_f32,       [INFER_PACK_F16] = gemm_f16,
+};
+
+void infer_gemm_avx512(float *y, size_t ldy, const struct infer_packed *w,
+                       const struct infer_act *x, size_t t0, size_t t1,
+                       size_t p0, size_t p1)
+{
+    kernels[w->kind](y, ldy, w, x, t0, t1, p0, p1);
+}
+
 void infer_kernels_avx512_gemm(struct infer_kernels *k)
 {
-    k->gemm[INFER_PACK_I8] = gemm_i8;
-    k->gemm[INFER_PACK_I8_MIN] = gemm_i8_min;
-    k->gemm[INFER_PACK_I4] = gemm_i4;
-    k->gemm[INFER_PACK_I4_MIN] = gemm_i4_min;
-    k->gemm[INFER_PACK_I4_K] = gemm_i4_k;
-    k->gemm[INFER_PACK_I8_K] = gemm_i8_k;
-    k->gemm[INFER_PACK_I8_K16] = gemm_i8_k16;
-    k->gemm[INFER_PACK_I8_K16MIN] = gemm_i8_k16min;
-    k->gemm[INFER_PACK_F32] = gemm_f32;
-    k->gemm[INFER_PACK_F16] = gemm_f16;
+    for (int i = 0; i < INFER_PACK_COUNT; i++)
+        if (kernels[i])
+            k->gemm[i] = kernels[i];
 }
