@@ -52,19 +52,23 @@ static char *read_file(const char *path, size_t *n)
     return text;
 }
 
-cJSON *oracle_cases(const char *folder)
+cJSON *oracle_json(const char *path)
 {
-    char path[256];
-    cJSON *json;
-    char *text;
     size_t n;
+    char *text = read_file(path, &n);
+    cJSON *json = cJSON_ParseWithLength(text, n);
 
-    snprintf(path, sizeof(path), "%s/cases.json", folder);
-    text = read_file(path, &n);
-    json = cJSON_ParseWithLength(text, n);
     free(text);
     assert_non_null(json);
     return json;
+}
+
+cJSON *oracle_cases(const char *folder)
+{
+    char path[256];
+
+    snprintf(path, sizeof(path), "%s/cases.json", folder);
+    return oracle_json(path);
 }
 
 float *oracle_floats(const char *path, size_t *n)

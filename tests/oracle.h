@@ -16,6 +16,9 @@ bool oracle_present(void);
 /* The instruction sets to test: $INFER_TEST_CPU (infer_cpu_parse), else all. */
 unsigned oracle_cpu(void);
 
+/* A JSON file; fails the test when it cannot be read. */
+cJSON *oracle_json(const char *path);
+
 /* folder/cases.json; fails the test when it cannot be read. */
 cJSON *oracle_cases(const char *folder);
 

@@ -21,6 +21,8 @@ int train_cmd_lm(const char *const *argv);
 int train_cmd_classify(const char *const *argv);
 int train_cmd_embed(const char *const *argv);
 int train_cmd_merge(const char *const *argv);
+int train_cmd_import(const char *const *argv);
+int train_cmd_export(const char *const *argv);
 
 /*
  * Options of a command: 0 go on, 1 help was asked for and printed, negative:

@@ -18,6 +18,8 @@ static const struct train_command commands[] = {
     {"eval", train_cmd_eval, "loss, perplexity and bits per byte of a model"},
     {"merge", train_cmd_merge, "average models of one shape"},
     {"quantize", train_cmd_quantize, "write a model with smaller weights"},
+    {"import", train_cmd_import, "make a model of a Hugging Face checkpoint"},
+    {"export", train_cmd_export, "write a model as safetensors"},
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(*commands) };

@@ -41,6 +41,13 @@ int infer_spm_encode(const struct infer_spm *spm, const struct infer_vocab *v,
 int infer_spm_file_load(struct infer_vocab *v, struct infer_spm_file *file,
                         char **data, const char *path, struct infer_error *err);
 
+/*
+ * Write such a file for a vocabulary of this family (spm_write.c), atomically.
+ * Errors  EIO, EUNSUPPORTED (not exactly one unknown piece), ENOMEM
+ */
+int infer_spm_file_save(const struct infer_vocab *v, const char *path,
+                        struct infer_error *err);
+
 #ifdef __cplusplus
 }
 #endif

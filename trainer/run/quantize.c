@@ -38,6 +38,11 @@ bool train_quantize_supports(uint32_t type)
     return find_type(type) >= 0;
 }
 
+uint32_t train_file_type(uint32_t type)
+{
+    return types[find_type(type)].file_type;
+}
+
 static uint32_t type_for(const struct infer_gguf_tensor *t, uint32_t type,
                          struct train_quantize_report *r)
 {

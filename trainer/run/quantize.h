@@ -20,6 +20,9 @@ struct train_quantize_report {
 /* Can matrices be written as this infer_qtype? */
 bool train_quantize_supports(uint32_t type);
 
+/* What general.file_type says of a file whose matrices are of such a type. */
+uint32_t train_file_type(uint32_t type);
+
 /*
  * Write `to` (atomically) with the metadata of `from`. Tensors of one
  * dimension, and the learned positions and token types, which are added and
