@@ -37,6 +37,9 @@ static int parse(struct train_lm *o, const char **resume,
          "go on from its last checkpoint"},
         {"tokenizer", TRAIN_OPT_TEXT, &o->tokenizer, "FILE", 0, 0,
          "a .model, a .gguf, or char: one token a character (char)"},
+        {"init", TRAIN_OPT_TEXT, &o->init, "FILE|FOLDER", 0, 0,
+         "go on from a .gguf or a Hugging Face checkpoint: its shape, "
+         "vocabulary and values"},
         {"val", TRAIN_OPT_LIST, &o->val, "FILE", 0, 0,
          "validation text; repeat it for more"},
         {"val-share", TRAIN_OPT_REAL, &o->text.val_share, "X", 0, 0.9,
@@ -52,7 +55,7 @@ static int parse(struct train_lm *o, const char **resume,
         {"ffn", TRAIN_OPT_COUNT, &o->ffn, "N", 1, 262144,
          "hidden width (8/3 of the width; gpt2: 4)"},
         {"context", TRAIN_OPT_COUNT, &o->context, "N", 1, 65536,
-         "tokens of a window (256)"},
+         "tokens of a window (256; of --init its own, at most 1024)"},
         {"untied", TRAIN_OPT_FLAG, &o->untied, "", 0, 0,
          "the head is not the embedding"},
         {"rope-base", TRAIN_OPT_REAL, &o->rope_base, "X", 1, 1e9,
@@ -125,13 +128,8 @@ static int parse(struct train_lm *o, const char **resume,
 
 static void defaults(struct train_lm *o)
 {
-    *o = (struct train_lm){.tokenizer = "char",
-                           .text.val_share = 0.1,
-                           .layers = 4,
-                           .heads = 4,
-                           .width = 256,
-                           .context = 256,
-                           .rope_base = 10000.0,
+    *o = (struct train_lm){.text.val_share = 0.1,
+                           .arch = -1,
                            .optim = OPTIM_MUON,
                            .weight_decay = -1.0,
                            .clip = -1.0,
@@ -224,6 +222,7 @@ static int read_options(struct train_lm *o, const char **resume, char ***old,
     defaults(o);
     status = parse(o, &ignored, (const char *const *)*old, err);
     o->out = *resume;
+    o->resumed = true;
     return status == 0 ? train_lm_check(o, err) : status;
 }
 

@@ -123,15 +123,16 @@ static void print_card(FILE *f, const struct train_card *c)
     char ranks[32] = "";
 
     fprintf(f,
-            "# %s\n\nA %s language model, trained by infer-train "
+            "# %s\n\nA %s language model, trained %s%s by infer-train "
             "%s (commit %s).\n\n```sh\ninferd --model %s/model.gguf\n```\n\n"
             "## Scores\n\n| what | value |\n|---|---|\n"
             "| validation loss, nats per token | %.5f |\n"
             "| validation, bits per byte | %.5f |\n"
             "| validation tokens | %llu |\n\n",
-            name, s->arch == NET_GPT2 ? "gpt2" : "llama", infer_version(),
-            train_commit ? train_commit : "unknown", c->o->out, c->val_loss,
-            c->bits_per_byte, (unsigned long long)c->val_tokens);
+            name, s->arch == NET_GPT2 ? "gpt2" : "llama",
+            c->o->init ? "from " : "from scratch", c->o->init ? c->o->init : "",
+            infer_version(), train_commit ? train_commit : "unknown", c->o->out,
+            c->val_loss, c->bits_per_byte, (unsigned long long)c->val_tokens);
     fprintf(f,
             "## Shape\n\n| parameters | layers | width | heads (kv) | head | "
             "hidden | context | vocabulary |\n|---|---|---|---|---|---|---|---|"

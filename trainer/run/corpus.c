@@ -90,6 +90,12 @@ static int make_vocab(const struct train_lm *o, const char *path,
     struct train_vocab v = {.unk = -1, .bos = -1, .eos = -1};
     int status;
 
+    if (o->init) {
+        char init[PATH_MAX_LEN];
+
+        snprintf(init, sizeof(init), "%.4000s/init.gguf", o->out);
+        return copy_gguf(init, path, err);
+    }
     if (strcmp(o->tokenizer, "char") == 0)
         return make_chars(o, path, err);
     if (!ends_with(o->tokenizer, ".model"))

@@ -15,6 +15,7 @@
 #include "trainer/run/card.h"
 #include "trainer/run/export.h"
 #include "trainer/run/folder.h"
+#include "trainer/run/init.h"
 #include "trainer/run/lm_parts.h"
 
 #include <math.h>
@@ -139,10 +140,19 @@ static void print_ranks(const struct run *r)
                100.0 * train_ranks_sum_seconds(r->ranks) / passed);
 }
 
+/* What the model that the run goes on from makes of the validation text. */
+static int first_row(struct run *r)
+{
+    double val_loss = 0.0;
+    const int status = validate(r, &val_loss);
+
+    return status == 0 ? add_row(r, val_loss) : status;
+}
+
 static int loop(struct run *r)
 {
     bool last = lm_finished(r);
-    int status = 0;
+    int status = r->o->init && r->p.step == 0 ? first_row(r) : 0;
 
     while (status == 0 && !last && !r->stopping) {
         status = lm_step(r);
@@ -233,8 +243,14 @@ static int start(struct run *r, bool resume)
             train_checkpoint_latest(folder, &state, &r->p, &n_damaged, r->err);
     if (status < 0)
         return status;
-    if (status == 1)
+    if (status == 1 && o->init) {
+        status = train_init_load(r->net, o->out, r->err);
+        if (status != 0)
+            return status;
+        status = 1;
+    } else if (status == 1) {
         net_init(r->net, o->seed);
+    }
     if (status == 1 && o->ema > 0.0) /* the average begins with them */
         ema_restart(r->ema);
     if (n_damaged && r->first)
@@ -353,10 +369,13 @@ static void release(struct run *r)
 
 static int prepare(struct run *r, bool resume)
 {
-    const int status = train_folder_open(r->o->out, resume, &r->lock, r->err);
+    int status = train_folder_open(r->o->out, resume, &r->lock, r->err);
 
-    return status == 0 && !resume ? train_corpus_make(r->o, r->stop, r->err)
-                                  : status;
+    if (status == 0 && !resume && r->o->init)
+        status = train_init_copy(r->o, r->err);
+    if (status == 0 && !resume)
+        status = train_corpus_make(r->o, r->stop, r->err);
+    return status;
 }
 
 static int open_run(struct run *r)

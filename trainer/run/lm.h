@@ -12,15 +12,18 @@
 
 struct train_lm {
     const char *out;       /* the run's folder */
-    const char *tokenizer; /* .model, .gguf, or "char" */
+    const char *tokenizer; /* .model, .gguf, or "char"; NULL: that, or init's */
+    const char *init;      /* model to go on from; NULL: begin anew */
+    bool resumed;          /* init is the run's own copy */
     struct train_text text;
     struct train_list val; /* files; else text.val_share */
 
-    /* shape; 0: derived from the others */
-    int arch; /* an enum net_arch */
+    /* shape; 0: the default, derived from the others, or what init has */
+    int arch; /* an enum net_arch; negative: as 0 above */
     bool untied;
     uint64_t layers, heads, kv_heads, width, ffn, context;
-    double rope_base, dropout, smoothing;
+    uint64_t head, model_context; /* where they aren't the usual ones */
+    double rope_base, norm_eps, dropout, smoothing;
 
     int optim;                               /* an enum optim_kind */
     double lr, other_lr, weight_decay, clip; /* negative: the optimizer's */

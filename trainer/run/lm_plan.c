@@ -3,23 +3,49 @@
 #include "trainer/run/lm_parts.h"
 
 #include "core/base/error.h"
+#include "trainer/run/init.h"
 
 #include <unistd.h>
 
 /* ---- settings --------------------------------------------------------------
  */
 
-static int check_shape(struct train_lm *o, struct infer_error *err)
+static void set(uint64_t *option, uint64_t def)
 {
+    if (!*option)
+        *option = def;
+}
+
+/* The shape of a model that begins anew. */
+static int fill_shape(struct train_lm *o, struct infer_error *err)
+{
+    if (o->arch < 0)
+        o->arch = NET_LLAMA;
+    if (!o->tokenizer)
+        o->tokenizer = "char";
+    if (o->rope_base <= 0.0)
+        o->rope_base = 10000.0;
+    set(&o->layers, 4);
+    set(&o->heads, 4);
+    set(&o->width, 256);
+    set(&o->context, 256);
     if (o->width % o->heads)
         return infer_fail(
             err, INFER_EINVAL, "--width %llu is not a multiple of --heads %llu",
             (unsigned long long)o->width, (unsigned long long)o->heads);
-    if (!o->kv_heads)
-        o->kv_heads = o->heads;
-    if (!o->ffn) /* SwiGLU has three matrices for GELU's two */
-        o->ffn = o->arch == NET_GPT2 ? 4 * o->width
-                                     : (o->width * 8 / 3 + 31) / 32 * 32;
+    set(&o->kv_heads, o->heads);
+    /* SwiGLU has three matrices for GELU's two */
+    set(&o->ffn,
+        o->arch == NET_GPT2 ? 4 * o->width : (o->width * 8 / 3 + 31) / 32 * 32);
+    return 0;
+}
+
+static int check_shape(struct train_lm *o, struct infer_error *err)
+{
+    const int status = o->init ? train_init_shape(o, err) : fill_shape(o, err);
+
+    if (status != 0)
+        return status;
     if (!o->start_context)
         o->start_context = o->context;
     for (uint64_t c = o->start_context; c != o->context; c *= 2)
@@ -69,20 +95,21 @@ int train_lm_check(struct train_lm *o, struct infer_error *err)
 
 struct net_shape lm_shape(const struct train_lm *o, uint32_t n_vocab)
 {
-    return (struct net_shape){.arch = (enum net_arch)o->arch,
-                              .tied = !o->untied,
-                              .n_vocab = n_vocab,
-                              .n_ctx = (uint32_t)o->context,
-                              .n_layers = (uint32_t)o->layers,
-                              .n_heads = (uint32_t)o->heads,
-                              .n_kv_heads = (uint32_t)o->kv_heads,
-                              .d_model = (uint32_t)o->width,
-                              .d_head = (uint32_t)(o->width / o->heads),
-                              .d_ff = (uint32_t)o->ffn,
-                              .rope_base = (float)o->rope_base,
-                              .norm_eps = 1e-5f,
-                              .dropout = (float)o->dropout,
-                              .label_smoothing = (float)o->smoothing};
+    return (struct net_shape){
+        .arch = (enum net_arch)o->arch,
+        .tied = !o->untied,
+        .n_vocab = n_vocab,
+        .n_ctx = (uint32_t)(o->model_context ? o->model_context : o->context),
+        .n_layers = (uint32_t)o->layers,
+        .n_heads = (uint32_t)o->heads,
+        .n_kv_heads = (uint32_t)o->kv_heads,
+        .d_model = (uint32_t)o->width,
+        .d_head = (uint32_t)(o->head ? o->head : o->width / o->heads),
+        .d_ff = (uint32_t)o->ffn,
+        .rope_base = (float)o->rope_base,
+        .norm_eps = o->norm_eps > 0.0 ? (float)o->norm_eps : 1e-5f,
+        .dropout = (float)o->dropout,
+        .label_smoothing = (float)o->smoothing};
 }
 
 struct optim_config lm_optim(const struct train_lm *o)

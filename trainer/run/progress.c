@@ -86,8 +86,10 @@ void train_meter_step(struct train_meter *m, const struct train_progress *p,
 void train_meter_row(struct train_meter *m, const struct train_row *row,
                      double done)
 {
-    printf("%sstep %llu  loss %.4f", m->tty ? "\r\033[K" : "",
-           (unsigned long long)row->step, row->loss);
+    printf("%sstep %llu", m->tty ? "\r\033[K" : "",
+           (unsigned long long)row->step);
+    if (isfinite(row->loss)) /* of no step yet, when it goes on from a model */
+        printf("  loss %.4f", row->loss);
     if (isfinite(row->val_loss))
         printf("  val %.4f", row->val_loss);
     print_speed(m, row->speed);
