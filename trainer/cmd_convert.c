@@ -91,7 +91,8 @@ static const char export_usage[] =
     "usage: infer-train export RUN|FILE.gguf OUT [OPTIONS]\n\n"
     "Writes the model of a run, or any llama, qwen2, qwen3 or gpt2 file, for\n"
     "other programs. safetensors: OUT becomes a folder as Hugging Face's\n"
-    "transformers read it. Quantized weights become F32.";
+    "transformers read it; quantized weights become F32. onnx: OUT becomes a\n"
+    "file, input_ids to logits, in F32, without a cache.";
 
 struct export_options {
     struct train_list files;
@@ -104,7 +105,7 @@ static int parse_export(struct export_options *o, const char *const *argv,
     const struct train_option table[] = {
         {"", TRAIN_OPT_LIST, &o->files, "RUN|FILE.gguf OUT", 0, 0,
          "the model, and where the result goes"},
-        {"format", TRAIN_OPT_CHOICE, &o->format, "safetensors", 0, 0,
+        {"format", TRAIN_OPT_CHOICE, &o->format, "safetensors|onnx", 0, 0,
          "(safetensors)"},
     };
 
@@ -124,7 +125,8 @@ static int export_model(const struct export_options *o, struct infer_error *err)
         snprintf(model, sizeof(model), "%s/model.gguf", from);
         from = model;
     }
-    status = hf_export(from, to, &r, err);
+    status = o->format ? onnx_export(from, to, &r, err)
+                       : hf_export(from, to, &r, err);
     if (status == 0)
         printf("%s: %s, %zu tensors, %llu parameters\n", to, r.arch,
                r.n_tensors, (unsigned long long)r.n_values);

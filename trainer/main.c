@@ -19,7 +19,7 @@ static const struct train_command commands[] = {
     {"merge", train_cmd_merge, "average models of one shape"},
     {"quantize", train_cmd_quantize, "write a model with smaller weights"},
     {"import", train_cmd_import, "make a model of a Hugging Face checkpoint"},
-    {"export", train_cmd_export, "write a model as safetensors"},
+    {"export", train_cmd_export, "write a model as safetensors or ONNX"},
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(*commands) };

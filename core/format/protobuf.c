@@ -66,6 +66,11 @@ void infer_pb_bytes(struct infer_pb *pb, unsigned field, const void *data,
     put(pb, data, n);
 }
 
+void infer_pb_raw(struct infer_pb *pb, const void *data, size_t n)
+{
+    put(pb, data, n);
+}
+
 void infer_pb_str(struct infer_pb *pb, unsigned field, const char *s)
 {
     infer_pb_bytes(pb, field, s, strlen(s));

@@ -26,8 +26,9 @@ void infer_pb_str(struct infer_pb *pb, unsigned field, const char *s);
 /* A message inside; sub is emptied. */
 void infer_pb_message(struct infer_pb *pb, unsigned field,
                       struct infer_pb *sub);
-/* Begin a field of n bytes that the caller writes elsewhere, after this. */
+/* Begin a field of n bytes, which follow by infer_pb_raw() or otherwise. */
 void infer_pb_head(struct infer_pb *pb, unsigned field, uint64_t n);
+void infer_pb_raw(struct infer_pb *pb, const void *data, size_t n);
 void infer_pb_release(struct infer_pb *pb);
 
 #endif

@@ -37,4 +37,15 @@ int hf_import(const char *from, const char *to, int type,
 int hf_export(const char *from, const char *folder, struct hf_report *report,
               struct infer_error *err);
 
+/*
+ * As ONNX (opset 17, standard operators): one file, F32.
+ *
+ *   input_ids  [batch][sequence] int64   in, sequence up to the context
+ *   logits     [batch][sequence][V] F32  out; every token sees itself and
+ *                                        those before it
+ * Errors  as above; EUNSUPPORTED (over 2 GB, which the format cannot hold)
+ */
+int onnx_export(const char *from, const char *to, struct hf_report *report,
+                struct infer_error *err);
+
 #endif
