@@ -212,15 +212,14 @@ static int add_factors(struct importing *im)
     return 0;
 }
 
+/* The last part of the folder's real path: "." says nothing. */
 static const char *name_of(const char *folder, char *out, size_t room)
 {
-    size_t n = strlen(folder), from;
+    char *real = realpath(folder, NULL);
+    const char *slash = real ? strrchr(real, '/') : NULL;
 
-    while (n > 1 && folder[n - 1] == '/')
-        n--;
-    for (from = n; from > 0 && folder[from - 1] != '/';)
-        from--;
-    snprintf(out, room, "%.*s", (int)(n - from), folder + from);
+    snprintf(out, room, "%s", slash && slash[1] ? slash + 1 : "model");
+    free(real);
     return out;
 }
 
