@@ -9,6 +9,9 @@
  *                   that bring their own loop (benchmarks, evaluation).
  *   infer_engine    continuous batching: requests in, text events out. Owns the
  *                   KV cache, the schedule and the sampling of one model.
+ *   infer_encoder   packed batches of whole sequences: ids in, embeddings or
+ *                   class scores out, for models whose task is not generation.
+ *   infer_batcher   the same for many clients: sequences in, results out.
  *
  * The engine never prints, exits, reads the environment or touches the network.
  * Functions that can fail return 0 or a negative INFER_E*; results go through
@@ -102,6 +105,30 @@ void infer_team_free(struct infer_team *team);
 
 struct infer_model; /* opaque */
 
+/* What a file is for. */
+enum infer_task {
+    INFER_TASK_GENERATE,
+    INFER_TASK_EMBED,    /* a vector per sequence */
+    INFER_TASK_CLASSIFY, /* a score per class */
+    INFER_TASK_RERANK    /* one score per pair of texts */
+};
+
+/* How an encoder makes one vector of the tokens' vectors. */
+enum infer_pooling {
+    INFER_POOLING_FILE, /* in parameters only: what the file says */
+    INFER_POOLING_NONE, /* a vector per token */
+    INFER_POOLING_MEAN,
+    INFER_POOLING_CLS, /* the first token's */
+    INFER_POOLING_LAST
+};
+
+enum infer_classifier_kind {
+    INFER_CLASSIFIER_NONE,       /* the file has no classifier */
+    INFER_CLASSIFIER_SINGLE,     /* softmax: one of the classes */
+    INFER_CLASSIFIER_MULTI,      /* sigmoids: any of the classes */
+    INFER_CLASSIFIER_REGRESSION, /* the score itself */
+};
+
 struct infer_model_params {
     unsigned cpu; /* mask of allowed instruction sets; INFER_CPU_ALL */
 };
@@ -121,6 +148,23 @@ struct infer_model_info {
     uint64_t weight_bytes; /* packed, in memory */
     double load_seconds;
     int32_t bos_id, eos_id; /* -1: none */
+    enum infer_task task;
+
+    /* encoders only, else zero */
+    enum infer_pooling pooling;
+    uint32_t n_out;             /* floats of one result: D, or n_classes */
+    const uint32_t *dimensions; /* [n_dimensions] widths that a result may be
+                                   cut to (matryoshka), ascending */
+    uint32_t n_dimensions;
+    bool has_ngrams; /* sequences need ngrams: infer_encode() makes them */
+    enum infer_classifier_kind classifier;
+    uint32_t n_classes;        /* 0: no head */
+    const char *const *labels; /* [n_classes]; "LABEL_0", ... without names */
+    const float *thresholds;   /* [n_classes] of a multi-label one, else NULL */
+    float oos_threshold;       /* of a single-label one: a best score below it
+                                  is none of the classes; 0: off */
+    const char *oos_label;     /* what such a text is called; else NULL */
+    bool takes_pairs;          /* it was trained on pairs of texts */
 };
 
 /*
@@ -158,6 +202,22 @@ int infer_tokenize(const struct infer_model *m, const char *text, size_t len,
                    bool add_special, bool parse_special,
                    struct infer_tokens *out, struct infer_error *err);
 void infer_tokens_release(struct infer_tokens *tokens);
+
+/* Bytes [begin, end) of a text that a token came from. */
+struct infer_span {
+    uint32_t begin, end; /* equal: none (a token that was added) */
+};
+
+/*
+ * The same, and where each token came from.
+ *
+ *   spans  [out->n] malloc'd; bytes of a character that several tokens share
+ *          belong to all of them
+ */
+int infer_tokenize_spans(const struct infer_model *m, const char *text,
+                         size_t len, bool add_special, bool parse_special,
+                         struct infer_tokens *out, struct infer_span **spans,
+                         struct infer_error *err);
 
 /* A stretch of a prompt made of several. */
 struct infer_part {
@@ -400,6 +460,175 @@ uint32_t infer_engine_n_ctx(const struct infer_engine *e);
 
 /* Free; unfinished requests get a CANCELLED event first. */
 void infer_engine_free(struct infer_engine *e);
+
+/* ---- encoder: embeddings and classes ------------------------------------ */
+
+struct infer_encoder; /* opaque; one thread at a time */
+
+struct infer_encoder_params {   /* 0 means the default in brackets */
+    uint32_t max_tokens;        /* of one batch [the context, at least 2048] */
+    uint32_t max_seqs;          /* of one batch [256] */
+    enum infer_pooling pooling; /* other than the file's: no head then */
+};
+
+/* One text, or pair of texts, as ids with the special tokens in place. */
+struct infer_sequence {
+    const int32_t *ids; /* [n], 1 <= n <= the model's context */
+    uint32_t n;
+    const uint32_t *ngrams; /* [n_words + n_chars] rows of the n-gram embedding:
+                               of word n-grams, then of character n-grams */
+    uint32_t n_words, n_chars;
+};
+
+/* Errors  ENOMEM, EINVAL (a generator, a size out of range) */
+int infer_encoder_create(struct infer_encoder **e, const struct infer_model *m,
+                         struct infer_team *team,
+                         const struct infer_encoder_params *params,
+                         struct infer_error *err);
+uint32_t infer_encoder_max_tokens(const struct infer_encoder *e);
+uint32_t infer_encoder_max_seqs(const struct infer_encoder *e);
+
+/*
+ * Raw results of a packed batch: pooled vectors (not normalized) or the
+ * outputs of the head (logits). A sequence's result is the same bits alone or
+ * in any batch, in any place of it, on any number of threads.
+ *
+ *   seqs  [n_seqs]         in   n_seqs <= max_seqs, tokens <= max_tokens in all
+ *   out   [n_seqs][n_out]  out  n_out as in the model's info; pooling NONE:
+ *                               [tokens][D]
+ * Cost    no allocation
+ * Errors  EINVAL (an id or n-gram outside its table, an empty or too large
+ *         batch), ETOOLONG (a sequence exceeds the context); both name the
+ *         sequence
+ */
+int infer_encoder_run(struct infer_encoder *e,
+                      const struct infer_sequence *seqs, size_t n_seqs,
+                      float *out, struct infer_error *err);
+/* What _run() would refuse of one sequence. */
+int infer_encoder_check(const struct infer_encoder *e,
+                        const struct infer_sequence *seq,
+                        struct infer_error *err);
+void infer_encoder_free(struct infer_encoder *e);
+
+/* ---- batcher: an encoder for many clients -------------------------------- */
+
+struct infer_batcher; /* opaque; all calls from one thread */
+
+struct infer_batcher_params { /* 0 means the default in brackets */
+    uint32_t max_tokens;      /* of one step [as of an encoder] */
+    uint32_t max_seqs;        /* of one step [256] */
+    uint32_t max_waiting;     /* sequences queued [8192]; then EBUSY */
+    uint32_t max_delay_ms;    /* shorter ones overtake for so long [50] */
+};
+
+/* Called by infer_batcher_step(), on its thread; must not call the batcher.
+ *   result  [n_out] as of infer_encoder_run(), borrowed; NULL unless STOP */
+typedef void infer_result_fn(void *user, enum infer_finish finish,
+                             const float *result);
+
+/* The caller's memory, as are the ids; both live until on_result was called. */
+struct infer_encode_request {
+    struct infer_sequence seq;
+    uint64_t deadline_ns;  /* infer_clock_ns() time; 0: none */
+    const int32_t *cancel; /* read atomically; not 0: stop. NULL: never */
+    infer_result_fn *on_result;
+    void *user;
+    /* the batcher's own */
+    struct infer_encode_request *prev, *next;
+    uint64_t arrived_ns;
+};
+
+struct infer_batcher_stats {
+    uint32_t n_waiting, n_running;
+    uint64_t waiting_tokens;
+    uint64_t n_steps, n_tokens, n_texts; /* computed */
+    uint32_t step_seqs, step_tokens;     /* of the last step */
+    uint64_t step_ns;
+};
+
+/* A file that pools nothing is pooled by its mean.
+ * Errors  ENOMEM, EINVAL (a generator, a size out of range) */
+int infer_batcher_create(struct infer_batcher **b, const struct infer_model *m,
+                         struct infer_team *team,
+                         const struct infer_batcher_params *params,
+                         struct infer_error *err);
+
+/*
+ * Queue a sequence; its result comes from a later step.
+ * Errors  EINVAL, ETOOLONG (see infer_encoder_run()), EBUSY
+ */
+int infer_batcher_submit(struct infer_batcher *b,
+                         struct infer_encode_request *r,
+                         struct infer_error *err);
+
+/* What _submit() would refuse of a sequence. */
+int infer_batcher_check(const struct infer_batcher *b,
+                        const struct infer_sequence *seq,
+                        struct infer_error *err);
+
+/* One step: end what was cancelled or is late, run a batch, give results.
+ * Returns the number of sequences that wait or were run (0: idle). */
+size_t infer_batcher_step(struct infer_batcher *b);
+void infer_batcher_stats(const struct infer_batcher *b,
+                         struct infer_batcher_stats *stats);
+
+/* Free; waiting sequences end as CANCELLED first. */
+void infer_batcher_free(struct infer_batcher *b);
+
+/* ---- texts for encoders ---------------------------------------------------
+ */
+
+struct infer_text_piece { /* UTF-8, borrowed */
+    const char *text;
+    size_t len;
+};
+
+enum infer_truncate {
+    INFER_TRUNCATE_NO,    /* ETOOLONG */
+    INFER_TRUNCATE_RIGHT, /* keep the beginning */
+    INFER_TRUNCATE_LEFT   /* keep the end */
+};
+
+enum { INFER_TEXT_NONE = 255 }; /* a special token is of no text */
+
+/* A sequence that owns its memory; infer_encoded_release(). */
+struct infer_encoded {
+    int32_t *ids;             /* [n] */
+    struct infer_span *spans; /* [n] into the text that the token is of */
+    uint8_t *text; /* [n] 0: the first text's, 1: the second's, or: */
+    uint32_t n;
+    uint32_t n_full;  /* before truncation */
+    uint32_t *ngrams; /* [n_words + n_chars], of the whole text */
+    uint32_t n_words, n_chars;
+};
+
+/*
+ * A text, or a pair of texts, as an encoder was trained to read it: special
+ * tokens around and between ([CLS] a [SEP] b [SEP]), n-grams if it has them.
+ *
+ *   pair        NULL: none
+ *   max_tokens  at most so many ids, the special ones among them; 0: the
+ *               model's context. Of a pair the longer text is cut first.
+ * Thread  any
+ * Errors  ETOOLONG (says the limit), ENOMEM
+ */
+int infer_encode(const struct infer_model *m,
+                 const struct infer_text_piece *text,
+                 const struct infer_text_piece *pair, uint32_t max_tokens,
+                 enum infer_truncate truncate, struct infer_encoded *out,
+                 struct infer_error *err);
+void infer_encoded_release(struct infer_encoded *encoded);
+
+/* Scale v[n] to length 1; all zero stays so. Sums in double. */
+void infer_normalize(float *v, size_t n);
+
+/*
+ * Calibrated scores of one result: softmax or sigmoids of raw over the file's
+ * temperature (sigmoid for a reranker), raw itself for regression.
+ *   raw  [n_classes] in    scores  [n_classes] out, may be raw
+ */
+void infer_classifier_scores(const struct infer_model *m, const float *raw,
+                             float *scores);
 
 #ifdef __cplusplus
 }

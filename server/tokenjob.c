@@ -3,11 +3,6 @@
  *
  * A megabyte of text makes a reply of twenty; the loop has no time to write
  * it, so the worker does.
- *
- * Where a token begins and ends in the text is found by walking along it: the
- * bytes a token stands for are either next in the text, or next after the
- * space that SentencePiece puts before a text. A normalizer may have changed
- * the text; such a token takes as many bytes as it has, as far as there are.
  */
 #include "server/tokenjob.h"
 #include "server/jsonout.h"
@@ -15,36 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t bytes_taken(const char *token, size_t n, const char *text,
-                          size_t left)
-{
-    if (n <= left && memcmp(token, text, n) == 0)
-        return n;
-    if (n > 0 && token[0] == ' ' && n - 1 <= left &&
-        memcmp(token + 1, text, n - 1) == 0)
-        return n - 1;
-    return n < left ? n : left;
-}
-
 static void write_token(struct json *j, const struct infer_model *m, int32_t id,
-                        const char *text, size_t len, size_t *at)
+                        struct infer_span at)
 {
-    size_t n, shown_len;
-    const char *bytes = infer_token_bytes(m, id, false, &n);
-    const char *shown = infer_token_bytes(m, id, true, &shown_len);
-    size_t end = *at;
+    size_t n;
+    const char *shown = infer_token_bytes(m, id, true, &n);
 
-    if (bytes)
-        end += bytes_taken(bytes, n, text + *at, len - *at);
     json_open(j, '{');
     json_key(j, "id");
     json_int(j, id);
     json_key(j, "text");
-    json_text(j, shown ? shown : "", shown ? shown_len : 0);
-    json_key_uint(j, "start", *at);
-    json_key_uint(j, "end", end);
+    json_text(j, shown ? shown : "", shown ? n : 0);
+    json_key_uint(j, "start", at.begin);
+    json_key_uint(j, "end", at.end);
     json_close(j, '}');
-    *at = end;
 }
 
 static int finish(struct buf *body, struct infer_error *err)
@@ -61,9 +40,9 @@ int tokenize_job(const struct infer_model *m, struct job *job, struct buf *body,
 {
     struct prompt *p = &job->input;
     struct json j = json_into(body);
-    size_t at = 0;
-    int rc = infer_tokenize(m, p->text, p->len, job->add_special, true,
-                            &p->tokens, err);
+    struct infer_span *spans = NULL;
+    int rc = infer_tokenize_spans(m, p->text, p->len, job->add_special, true,
+                                  &p->tokens, &spans, err);
 
     if (rc)
         return rc;
@@ -71,9 +50,10 @@ int tokenize_job(const struct infer_model *m, struct job *job, struct buf *body,
     json_key(&j, "tokens");
     json_open(&j, '[');
     for (size_t i = 0; i < p->tokens.n && !body->failed; i++)
-        write_token(&j, m, p->tokens.ids[i], p->text, p->len, &at);
+        write_token(&j, m, p->tokens.ids[i], spans[i]);
     json_close(&j, ']');
     json_close(&j, '}');
+    free(spans);
     return finish(body, err);
 }
 
@@ -93,5 +73,85 @@ int detokenize_job(const struct infer_model *m, struct job *job,
     json_text(&j, text, len);
     json_close(&j, '}');
     free(text);
+    return finish(body, err);
+}
+
+/* ---- text-embeddings-inference --------------------------------------------
+ */
+
+static void tei_token(struct json *j, const struct infer_model *m, int32_t id,
+                      struct infer_span at)
+{
+    size_t n, shown_len;
+    const char *bytes = infer_token_bytes(m, id, false, &n);
+    const char *shown = infer_token_bytes(m, id, true, &shown_len);
+    const bool special = shown_len > 0 && n == 0;
+
+    (void)bytes;
+    json_open(j, '{');
+    json_key(j, "id");
+    json_int(j, id);
+    json_key(j, "text");
+    json_text(j, shown ? shown : "", shown ? shown_len : 0);
+    json_key(j, "special");
+    json_bool(j, special);
+    json_key(j, "start");
+    if (special && at.begin == at.end)
+        json_null(j);
+    else
+        json_uint(j, at.begin);
+    json_key(j, "stop");
+    if (special && at.begin == at.end)
+        json_null(j);
+    else
+        json_uint(j, at.end);
+    json_close(j, '}');
+}
+
+int tei_tokenize_job(const struct infer_model *m, struct job *job,
+                     struct buf *body, struct infer_error *err)
+{
+    struct json j = json_into(body);
+
+    json_open(&j, '[');
+    for (size_t i = 0; i < job->enc.n_inputs; i++) {
+        const struct input *in = &job->enc.inputs[i];
+        struct infer_span *spans = NULL;
+        struct infer_tokens t = {0};
+        const int rc = infer_tokenize_spans(
+            m, in->text, in->len, job->add_special, true, &t, &spans, err);
+
+        if (rc)
+            return rc;
+        json_open(&j, '[');
+        for (size_t k = 0; k < t.n && !body->failed; k++)
+            tei_token(&j, m, t.ids[k], spans[k]);
+        json_close(&j, ']');
+        free(spans);
+        infer_tokens_release(&t);
+    }
+    json_close(&j, ']');
+    return finish(body, err);
+}
+
+int tei_decode_job(const struct infer_model *m, struct job *job,
+                   struct buf *body, struct infer_error *err)
+{
+    struct json j = json_into(body);
+
+    json_open(&j, '[');
+    for (size_t i = 0; i < job->enc.n_inputs; i++) {
+        const struct infer_tokens *t = &job->enc.inputs[i].given;
+        char *text = NULL;
+        size_t len = 0;
+        const int rc = infer_detokenize(m, t->ids, t->n, job->add_special,
+                                        &text, &len, err);
+
+        if (rc)
+            return rc;
+        json_text(&j, text, len);
+        free(text);
+    }
+    json_close(&j, ']');
     return finish(body, err);
 }

@@ -88,6 +88,9 @@ static int resolve(struct infer_engine_config *c, const struct infer_model *m,
 {
     int status;
 
+    if (m->hp.arch->encoder)
+        return infer_fail(err, INFER_EINVAL,
+                          "the model is an encoder, it generates no text");
     c->max_running = or_default(p->max_running, DEFAULT_RUNNING);
     c->max_waiting = or_default(p->max_waiting, DEFAULT_WAITING);
     c->step_tokens = or_default(p->step_tokens, DEFAULT_STEP);

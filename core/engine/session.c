@@ -31,6 +31,9 @@ static int check_params(struct infer_session *s,
 {
     const uint32_t n_ctx = s->m->hp.n_ctx;
 
+    if (s->m->hp.arch->encoder)
+        return infer_fail(err, INFER_EINVAL,
+                          "the model is an encoder, it generates no text");
     s->n_seqs = p->n_seqs != 0 ? p->n_seqs : 1;
     s->n_ctx = p->n_ctx != 0 ? p->n_ctx : n_ctx;
     s->max_rows = p->max_rows != 0 ? p->max_rows : DEFAULT_ROWS;

@@ -9,6 +9,8 @@
 static uint8_t *kv_at(const struct infer_forward *f, uint32_t layer,
                       uint32_t head, uint32_t block)
 {
+    if (f->m->hp.arch->encoder) /* one layer's memory serves all */
+        layer = 0;
     return f->kv->data + block * f->kv->block_bytes +
            ((size_t)layer * f->m->hp.n_kv_heads + head) * f->kv->head_bytes;
 }
@@ -53,10 +55,12 @@ static void place(struct infer_forward *f, uint32_t layer, size_t t,
                        row->pos % INFER_KV_BLOCK, f->kv->type == INFER_KV_F32);
 }
 
-/* Rows [t0, t1) of one sequence, all query heads of KV head g. */
+/* Rows [t0, t1) of one sequence, all query heads of KV head g. Rows of an
+ * encoder see the whole run, of a decoder what comes up to them. */
 static void attend(struct infer_forward *f, struct scratch *s, uint32_t layer,
-                   uint32_t g, size_t t0, size_t t1)
+                   uint32_t g, const struct run *run, size_t t0, size_t t1)
 {
+    const bool all = f->m->hp.arch->encoder;
     const struct infer_hparams *hp = &f->m->hp;
     const uint32_t rep = hp->n_heads / hp->n_kv_heads;
     const float *q[ATTN_ROWS];
@@ -81,7 +85,7 @@ static void attend(struct infer_forward *f, struct scratch *s, uint32_t layer,
 
             q[a.n_rows] = f->qkv + t * f->qkv_stride + head;
             out[a.n_rows] = f->attn + t * f->attn_stride + head;
-            n_keys[a.n_rows] = f->batch->rows[t].pos + 1;
+            n_keys[a.n_rows] = all ? run->n_rows : f->batch->rows[t].pos + 1;
             if (++a.n_rows == ATTN_ROWS) {
                 f->m->kern.attention(&a);
                 a.n_rows = 0;
@@ -136,7 +140,7 @@ void infer_attend(struct infer_forward *f, struct infer_member *me,
 
         if (alone)
             place(f, layer, t0, g, g + 1);
-        attend(f, &f->scratch[me->id], layer, g, t0, t1);
+        attend(f, &f->scratch[me->id], layer, g, run, t0, t1);
     }
     infer_team_barrier(me);
 }

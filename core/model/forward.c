@@ -178,7 +178,7 @@ float *infer_forward_logits(struct infer_forward *f, size_t i)
 }
 
 /* Find the runs of rows of one sequence and the rows that want logits. */
-static void plan(struct infer_forward *f, const struct infer_batch *b)
+void infer_forward_plan(struct infer_forward *f, const struct infer_batch *b)
 {
     const uint32_t G = f->m->hp.n_kv_heads;
     const uint32_t rep = f->m->hp.n_heads / G;
@@ -206,7 +206,7 @@ static void plan(struct infer_forward *f, const struct infer_batch *b)
 
 void infer_forward_run(struct infer_forward *f, const struct infer_batch *b)
 {
-    plan(f, b);
+    infer_forward_plan(f, b);
     f->n_rows_all += f->n_rows;
     f->n_out_all += f->n_out;
     infer_team_run(f->team, infer_decode_batch, f);

@@ -1,5 +1,5 @@
 /*
- * forward.h - one batch through the decoder: tokens in, logits out.
+ * forward.h - one batch through the layers: tokens in, logits out.
  *
  * The caller (a session or the engine) owns the schedule: it says which token
  * goes to which position of which sequence and which KV blocks hold that
@@ -61,6 +61,9 @@ size_t infer_forward_bytes(const struct infer_model *m, int n_threads,
                            uint32_t max_rows, uint32_t max_logits,
                            uint32_t n_ctx);
 void infer_forward_free(struct infer_forward *f);
+
+/* Lay a batch out, for a pass of one's own (encoder.c). */
+void infer_forward_plan(struct infer_forward *f, const struct infer_batch *b);
 
 /* Compute; K and V of every row are in the cache afterwards. */
 void infer_forward_run(struct infer_forward *f, const struct infer_batch *b);

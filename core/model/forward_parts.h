@@ -101,7 +101,8 @@ struct act_source {
     size_t n_rows, k;
     const float *norm, *bias;
     unsigned wanted;
-    size_t tap; /* where its squares are summed, see collect.c */
+    float *keep; /* x again where the normalized rows replace it, else NULL */
+    size_t tap;  /* where its squares are summed, see collect.c */
 };
 
 /* Make activations and return where they are: a small batch's in the member's
@@ -141,6 +142,9 @@ size_t infer_tap(const struct infer_model *m, enum infer_site site,
 void infer_tap_add(double *squares, const float *x, size_t n);
 
 /* ---- layers (layers.c) --------------------------------------------------- */
+
+/* Embedding and layers, up to and without the last norm; of every member. */
+void infer_layers(struct infer_forward *f, struct infer_member *me);
 
 /* The whole pass; run by every member (an infer_team_fn). */
 void infer_decode_batch(struct infer_member *me, void *arg);

@@ -34,6 +34,26 @@ static const struct infer_arch archs[] = {
      .qkv_bias = true,
      .all_bias = true,
      .fused_qkv = true},
+    {.name = "bert",
+     .norm = INFER_NORM_LAYER,
+     .positions = INFER_POS_LEARNED,
+     .ffn = INFER_FFN_GELU,
+     .qkv_bias = true,
+     .all_bias = true,
+     .encoder = true,
+     .post_norm = true},
+    {.name = "nomic-bert",
+     .norm = INFER_NORM_LAYER,
+     .positions = INFER_POS_ROPE_HALVES,
+     .ffn = INFER_FFN_SILU_GATED,
+     .fused_qkv = true,
+     .encoder = true,
+     .post_norm = true},
+    {.name = "inferd-encoder",
+     .norm = INFER_NORM_RMS,
+     .positions = INFER_POS_ROPE_PAIRS,
+     .ffn = INFER_FFN_SILU_GATED,
+     .encoder = true},
 };
 
 enum { KEY_MAX = 96 };
@@ -166,13 +186,38 @@ static void read_scaling(struct reader *r, struct infer_hparams *hp)
     }
 }
 
+/* Our encoders may have none. */
+static uint32_t read_layers(struct reader *r, const struct infer_arch *arch)
+{
+    const bool none = arch->encoder && !arch->post_norm;
+
+    return read_u32(r, "block_count", 0, none ? 0 : 1, MAX_LAYERS);
+}
+
+/* The n-gram table of our encoders; docs/model-format.md. */
+static void read_ngrams(struct reader *r, struct infer_ngrams_spec *n)
+{
+    struct infer_error why = {0};
+
+    n->buckets = read_u32(r, "ngram.buckets", 0, 0, INT32_MAX);
+    if (r->status || n->buckets == 0)
+        return;
+    n->min = read_u32(r, "ngram.min", 0, 0, UINT32_MAX);
+    n->max = read_u32(r, "ngram.max", 0, 0, UINT32_MAX);
+    n->char_min = read_u32(r, "ngram.char_min", 0, 0, UINT32_MAX);
+    n->char_max = read_u32(r, "ngram.char_max", 0, 0, UINT32_MAX);
+    if (!r->status && infer_ngrams_check(n, &why) != 0)
+        r->status = infer_fail(r->err, INFER_EFORMAT, "keys '%s.ngram.*': %s",
+                               r->arch, why.text);
+}
+
 static void read_shape(struct reader *r, struct infer_hparams *hp)
 {
     const bool rope = hp->arch->positions != INFER_POS_LEARNED;
 
     hp->n_ctx = read_u32(r, "context_length", 0, 1, MAX_CTX);
     hp->d_model = read_u32(r, "embedding_length", 0, 1, MAX_WIDTH);
-    hp->n_layers = read_u32(r, "block_count", 0, 1, MAX_LAYERS);
+    hp->n_layers = read_layers(r, hp->arch);
     hp->d_ff = read_u32(r, "feed_forward_length", 0, 1, MAX_WIDTH * 8);
     hp->n_heads = read_u32(r, "attention.head_count", 0, 1, MAX_HEADS);
     hp->n_kv_heads =
@@ -226,7 +271,8 @@ static int refuse_parts(const struct infer_gguf *g, struct infer_error *err)
 /* Switches that would change every result: refused rather than ignored. */
 static void read_switches(struct reader *r, struct infer_hparams *hp)
 {
-    bool causal = true;
+    const bool encoder = hp->arch->encoder;
+    bool causal = !encoder;
     int status;
 
     if (!r->status && read_u32(r, "expert_count", 0, 0, UINT32_MAX))
@@ -239,10 +285,12 @@ static void read_switches(struct reader *r, struct infer_hparams *hp)
                                  r->err);
     if (status < 0)
         r->status = status;
-    else if (!causal)
-        r->status =
-            infer_fail(r->err, INFER_EUNSUPPORTED,
-                       "key '%s' is false: not a text generator", r->key);
+    else if (causal == encoder)
+        r->status = infer_fail(r->err, INFER_EUNSUPPORTED,
+                               encoder ? "key '%s' is true: not an encoder"
+                                       : "key '%s' is false: not a text "
+                                         "generator",
+                               r->key);
 }
 
 int infer_hparams_read(struct infer_hparams *hp, const struct infer_gguf *g,
@@ -259,6 +307,8 @@ int infer_hparams_read(struct infer_hparams *hp, const struct infer_gguf *g,
     r.arch = hp->arch->name;
     read_shape(&r, hp);
     read_switches(&r, hp);
+    if (hp->arch->encoder)
+        read_ngrams(&r, &hp->ngrams);
     return r.status;
 }
 

@@ -18,7 +18,10 @@ static size_t head_bytes(const struct infer_model *m, enum infer_kv_type type)
 size_t infer_kv_block_bytes(const struct infer_model *m,
                             enum infer_kv_type type)
 {
-    return head_bytes(m, type) * m->hp.n_kv_heads * m->hp.n_layers;
+    /* an encoder is done with a layer's keys when it leaves it */
+    const size_t layers = m->hp.arch->encoder ? 1 : m->hp.n_layers;
+
+    return head_bytes(m, type) * m->hp.n_kv_heads * layers;
 }
 
 int infer_kv_create(struct infer_kv *kv, const struct infer_model *m,

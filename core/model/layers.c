@@ -1,7 +1,8 @@
 /*
- * layers.c - the order of phases of one pass through the decoder.
+ * layers.c - the order of phases of one pass through the layers.
  *
- * Vaswani et al. 2017 (arXiv:1706.03762) with the switches of infer_arch.
+ * Vaswani et al. 2017 (arXiv:1706.03762) with the switches of infer_arch; the
+ * encoder's are Devlin et al. 2018 (arXiv:1810.04805).
  */
 #include "core/model/forward_parts.h"
 
@@ -24,6 +25,7 @@ static void attention_block(struct infer_forward *f, struct infer_member *me,
         .k = hp->d_model,
         .norm = y->attn_norm,
         .bias = y->attn_norm_bias,
+        .keep = hp->arch->post_norm ? f->x : NULL,
         .wanted = infer_act_wants(&y->q) | infer_act_wants(&y->k) |
                   infer_act_wants(&y->v),
         .tap = infer_tap(f->m, INFER_SITE_QKV, layer),
@@ -56,6 +58,7 @@ static void ffn_block(struct infer_forward *f, struct infer_member *me,
         .k = f->m->hp.d_model,
         .norm = y->ffn_norm,
         .bias = y->ffn_norm_bias,
+        .keep = f->m->hp.arch->post_norm ? f->x : NULL,
         .wanted = infer_act_wants(&y->up) | infer_act_wants(&y->gate),
         .tap = infer_tap(f->m, INFER_SITE_UP, layer),
     };
@@ -77,6 +80,8 @@ static void embed(struct infer_forward *f, size_t t, float *tmp)
                          (size_t)row->token *
                              infer_qtype_bytes(tok->type, hp->d_model),
                      x, hp->d_model);
+    if (f->m->type_embd)
+        f->m->kern.add(x, f->m->type_embd, hp->d_model);
     if (!pos->data)
         return;
     infer_dequantize(pos->type,
@@ -106,9 +111,8 @@ static void head(struct infer_forward *f, struct infer_member *me)
     infer_products(f, me, infer_acts_make(f, me, &norm), &part, 1, f->n_out);
 }
 
-void infer_decode_batch(struct infer_member *me, void *arg)
+void infer_layers(struct infer_forward *f, struct infer_member *me)
 {
-    struct infer_forward *f = arg;
     struct acts *own = &f->scratch[me->id].acts;
 
     for (size_t t = (size_t)me->id; t < f->n_rows; t += (size_t)me->n)
@@ -118,6 +122,13 @@ void infer_decode_batch(struct infer_member *me, void *arg)
         attention_block(f, me, i);
         ffn_block(f, me, i);
     }
+}
+
+void infer_decode_batch(struct infer_member *me, void *arg)
+{
+    struct infer_forward *f = arg;
+
+    infer_layers(f, me);
     if (f->n_out)
         head(f, me);
 }

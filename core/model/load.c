@@ -1,5 +1,5 @@
 /*
- * load.c - bind a GGUF file's tensors to the places of a decoder.
+ * load.c - bind a GGUF file's tensors to the places of a model.
  *
  * Types and shapes are compared with the hyper-parameters once, here, and
  * everything the forward pass touches is copied into one arena: matrices in
@@ -10,6 +10,7 @@
 #include "core/model/model.h"
 
 #include "core/base/error.h"
+#include "core/model/head.h"
 #include "core/model/pack.h"
 
 #include <stdio.h>
@@ -151,9 +152,41 @@ static int load_fused_qkv(struct loader *l, struct infer_layer *y)
         status = load_rows(l, t, row, sizes[i], &parts[i]->w);
         if (!status)
             status = load_part(l, "attn_qkv.bias", nq + 2 * nk, row, sizes[i],
-                               true, &parts[i]->bias);
+                               hp->arch->qkv_bias, &parts[i]->bias);
         row += sizes[i];
     }
+    return status;
+}
+
+static int load_norm(struct loader *l, const char *base, bool required,
+                     const float **w, const float **bias)
+{
+    const struct infer_hparams *hp = &l->m->hp;
+    char name[48];
+    int status;
+
+    snprintf(name, sizeof(name), "%s.weight", base);
+    status = load_vector(l, name, hp->d_model, required, w);
+    snprintf(name, sizeof(name), "%s.bias", base);
+    if (!status && *w && hp->arch->norm == INFER_NORM_LAYER)
+        status = load_vector(l, name, hp->d_model, true, bias);
+    return status;
+}
+
+/* The norm before a layer's attention (struct infer_layer). */
+static int load_first_norm(struct loader *l, struct infer_layer *y)
+{
+    const bool post = l->m->hp.arch->post_norm;
+    const int layer = l->layer;
+    const char *name = !post        ? "attn_norm"
+                       : layer == 0 ? "token_embd_norm"
+                                    : "layer_output_norm";
+    int status;
+
+    if (post)
+        l->layer = layer - 1;
+    status = load_norm(l, name, true, &y->attn_norm, &y->attn_norm_bias);
+    l->layer = layer;
     return status;
 }
 
@@ -163,12 +196,8 @@ static int load_attention(struct loader *l, struct infer_layer *y)
     const struct infer_arch *arch = hp->arch;
     const size_t nq = (size_t)hp->n_heads * hp->d_head;
     const size_t nk = (size_t)hp->n_kv_heads * hp->d_head;
-    int status =
-        load_vector(l, "attn_norm.weight", hp->d_model, true, &y->attn_norm);
+    int status = load_first_norm(l, y);
 
-    if (!status && arch->norm == INFER_NORM_LAYER)
-        status = load_vector(l, "attn_norm.bias", hp->d_model, true,
-                             &y->attn_norm_bias);
     if (!status && arch->fused_qkv) {
         status = load_fused_qkv(l, y);
     } else if (!status) {
@@ -197,12 +226,9 @@ static int load_ffn(struct loader *l, struct infer_layer *y)
 {
     const struct infer_hparams *hp = &l->m->hp;
     const struct infer_arch *arch = hp->arch;
-    int status =
-        load_vector(l, "ffn_norm.weight", hp->d_model, true, &y->ffn_norm);
+    int status = load_norm(l, arch->post_norm ? "attn_output_norm" : "ffn_norm",
+                           true, &y->ffn_norm, &y->ffn_norm_bias);
 
-    if (!status && arch->norm == INFER_NORM_LAYER)
-        status = load_vector(l, "ffn_norm.bias", hp->d_model, true,
-                             &y->ffn_norm_bias);
     if (!status && arch->ffn == INFER_FFN_SILU_GATED)
         status = load_linear(l, "ffn_gate", hp->d_ff, hp->d_model,
                              arch->all_bias, &y->gate);
@@ -261,6 +287,68 @@ static int load_embeddings(struct loader *l)
     return status;
 }
 
+/* Row 0 of the token types, which all tokens are of. */
+static int load_token_type(struct loader *l)
+{
+    const struct infer_gguf_tensor *t = find(l, "token_types.weight");
+    const size_t d = l->m->hp.d_model;
+    float *v;
+    int status;
+
+    if (!t)
+        return INFER_OK;
+    status = check_shape(l, t, t->dims[1], d);
+    if (status)
+        return status;
+    if (!infer_quant_finite(t->type, t->data, d))
+        return infer_fail(l->err, INFER_EFORMAT,
+                          "tensor '%s': a value is not finite", t->name);
+    v = (void *)take(l, d * sizeof(*v));
+    if (!v)
+        return infer_fail(l->err, INFER_ENOMEM, "arena too small");
+    infer_dequantize(t->type, t->data, v, d);
+    l->m->type_embd = v;
+    return INFER_OK;
+}
+
+static int load_ngrams(struct loader *l)
+{
+    const uint32_t buckets = l->m->hp.ngrams.buckets;
+
+    return buckets
+               ? keep_rows(l, "ngram_embd.weight", buckets, &l->m->ngram_embd)
+               : INFER_OK;
+}
+
+/* An encoder's last norm, n-grams and classes. */
+static int load_results(struct loader *l)
+{
+    struct infer_model *m = l->m;
+    const bool post = m->hp.arch->post_norm;
+    const struct infer_gguf_tensor *out;
+    uint32_t n_classes = 0;
+    int status;
+
+    l->layer = post ? (int)m->hp.n_layers - 1 : -1;
+    status = load_norm(l, post ? "layer_output_norm" : "output_norm", true,
+                       &m->out_norm, &m->out_norm_bias);
+    l->layer = -1;
+    if (!status)
+        status = load_token_type(l);
+    if (!status)
+        status = load_ngrams(l);
+    out = find(l, "cls.output.weight");
+    if (!status && out) {
+        n_classes = out->dims[1] < UINT32_MAX ? (uint32_t)out->dims[1] : 0;
+        status = load_linear(l, "cls.output", n_classes, m->hp.d_model, false,
+                             &m->cls_output);
+    }
+    if (!status && out && find(l, "cls.weight"))
+        status = load_linear(l, "cls", m->hp.d_model, m->hp.d_model, false,
+                             &m->cls_dense);
+    return status ? status : infer_head_read(m, n_classes, l->err);
+}
+
 /* Final norm and head; without a tensor of its own the head is the embedding.
  */
 static int load_head(struct loader *l)
@@ -269,11 +357,8 @@ static int load_head(struct loader *l)
     const struct infer_hparams *hp = &m->hp;
     const struct infer_gguf_tensor *t;
     int status =
-        load_vector(l, "output_norm.weight", hp->d_model, true, &m->out_norm);
+        load_norm(l, "output_norm", true, &m->out_norm, &m->out_norm_bias);
 
-    if (!status && hp->arch->norm == INFER_NORM_LAYER)
-        status = load_vector(l, "output_norm.bias", hp->d_model, true,
-                             &m->out_norm_bias);
     if (status)
         return status;
     t = find(l, "output.weight");
@@ -288,7 +373,7 @@ static int load_tensors(struct loader *l)
     struct infer_model *m = l->m;
     int status;
 
-    m->layers = calloc(m->hp.n_layers, sizeof(*m->layers));
+    m->layers = calloc(m->hp.n_layers + 1, sizeof(*m->layers));
     if (!m->layers)
         return infer_fail(l->err, INFER_ENOMEM, "out of memory");
     l->layer = -1;
@@ -300,7 +385,9 @@ static int load_tensors(struct loader *l)
             status = load_ffn(l, &m->layers[i]);
     }
     l->layer = -1;
-    return status ? status : load_head(l);
+    if (status)
+        return status;
+    return m->hp.arch->encoder ? load_results(l) : load_head(l);
 }
 
 /* Worst case: every tensor is packed, the embedding (a tied head) too, and kept
@@ -394,6 +481,8 @@ static int fill_info(struct infer_model *m, const char *path, uint64_t start,
         .bos_id = infer_tokenizer_bos(m->tokenizer),
         .eos_id = infer_tokenizer_eos(m->tokenizer),
     };
+    if (hp->arch->encoder)
+        infer_head_info(m);
     i->type = main_type(m->gguf, &i->n_params);
     i->load_seconds = (double)(infer_clock_ns() - start) * 1e-9;
     return INFER_OK;
@@ -470,6 +559,7 @@ void infer_model_free(struct infer_model *m)
     infer_tokenizer_free(m->tokenizer);
     infer_gguf_close(m->gguf);
     free(m->layers);
+    infer_head_release(&m->result);
     free(m->path);
     free(m->name);
     free(m->chat_template);

@@ -1,5 +1,5 @@
 /*
- * model.h - a loaded decoder: hyper-parameters, packed weights, tokenizer.
+ * model.h - a loaded model: hyper-parameters, packed weights, tokenizer.
  *
  * Architectures are rows of one table (arch.c): which norm, which positions,
  * which feed-forward. The forward pass reads switches, never names. All is
@@ -11,6 +11,7 @@
 #include "core/format/gguf.h"
 #include "core/format/quant.h"
 #include "core/kernels/kernels.h"
+#include "core/tokenizer/ngrams.h"
 #include "core/tokenizer/tokenizer.h"
 
 enum infer_norm { INFER_NORM_RMS, INFER_NORM_LAYER };
@@ -31,6 +32,8 @@ struct infer_arch {
     bool all_bias;  /* so do the norms, the attention output and the FFN */
     bool fused_qkv; /* one attn_qkv tensor in the file */
     bool qk_norm;   /* rmsnorm of each q and k head */
+    bool encoder;   /* rows see all keys; pooling and classes, no output */
+    bool post_norm; /* norms stand behind the additions (BERT) */
 };
 
 struct infer_hparams {
@@ -46,6 +49,7 @@ struct infer_hparams {
         bool yarn;   /* interpolate by frequency instead of for all */
         float orig_ctx, ext_factor, attn_factor, beta_fast, beta_slow;
     } rope;
+    struct infer_ngrams_spec ngrams; /* buckets 0: none */
 };
 
 /*
@@ -71,12 +75,31 @@ struct infer_linear {
     const float *bias; /* [n_panels * 16] or NULL */
 };
 
+/*
+ * Norms stand before attention and feed-forward. BERT has them behind; that is
+ * the same chain of norms begun one earlier, if each also replaces what it
+ * reads: attn_norm is then the norm behind the layer (or embedding) before.
+ */
 struct infer_layer {
     const float *attn_norm, *attn_norm_bias; /* [D]; bias NULL for RMS */
     const float *ffn_norm, *ffn_norm_bias;
     const float *q_norm, *k_norm;     /* [K] or NULL */
     struct infer_linear q, k, v, out; /* see forward.c on what shares panels */
     struct infer_linear gate, up, down; /* gate absent: plain feed-forward */
+};
+
+/* What an encoder's vectors become. */
+struct infer_head {
+    enum infer_pooling pooling;
+    enum infer_classifier_kind kind;
+    uint32_t n_classes; /* 0: no head */
+    float temperature, oos_threshold;
+    char **labels;     /* [n_classes], owned */
+    float *thresholds; /* [n_classes], owned; NULL: not multi-label */
+    char *oos_label;   /* owned, or NULL */
+    bool pair;
+    uint32_t *widths; /* [n_widths] ascending, owned */
+    uint32_t n_widths;
 };
 
 struct infer_model {
@@ -88,8 +111,13 @@ struct infer_model {
     struct infer_gguf_tensor pos_embd; /* [n_ctx][D]; data NULL: none */
     const float *rope_freqs;           /* [n_rot/2] divisors or NULL */
     const float *out_norm, *out_norm_bias;
-    struct infer_linear head;   /* [V][D] */
-    struct infer_layer *layers; /* [L] */
+    struct infer_linear head; /* [V][D]; decoders */
+    const float *type_embd;   /* [D] of the first token type, or NULL */
+    struct infer_gguf_tensor ngram_embd; /* [buckets][D]; data NULL: none */
+    struct infer_linear cls_dense;       /* [D][D] or absent */
+    struct infer_linear cls_output;      /* [C][D] or absent */
+    struct infer_layer *layers;          /* [L] */
+    struct infer_head result;            /* encoders */
     struct infer_model_info info;
     char *path, *name,
         *chat_template; /* what info points to; the last or NULL */

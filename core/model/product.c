@@ -50,6 +50,8 @@ static void one_act(const struct infer_forward *f, const struct acts *a,
     const struct infer_hparams *hp = &f->m->hp;
     const float *x = s->x + (s->rows ? s->rows[t] : t) * s->stride;
 
+    if (s->keep)
+        tmp = s->keep + t * s->stride;
     if (s->norm && hp->arch->norm == INFER_NORM_RMS)
         f->m->kern.rmsnorm(tmp, x, s->norm, s->k, hp->norm_eps);
     else if (s->norm)
@@ -72,7 +74,8 @@ const struct acts *infer_acts_make(struct infer_forward *f,
                                    struct infer_member *me,
                                    const struct act_source *s)
 {
-    const bool small = s->n_rows <= SMALL;
+    /* rows that are replaced can be normalized once only */
+    const bool small = s->n_rows <= SMALL && !s->keep;
     const struct acts *a = small ? &f->scratch[me->id].acts : &f->wide;
     /* of a small batch every member makes all */
     double *squares = small && me->id > 0 ? NULL : f->scratch[me->id].squares;

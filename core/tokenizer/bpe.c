@@ -445,27 +445,6 @@ void infer_bpe_free(struct infer_bpe *b)
 /* ---- text
  * --------------------------------------------------------------------- */
 
-/* One character as the reference reads it: *cp, and the bytes it takes. */
-static size_t lax_next(const char *s, size_t len, uint32_t *cp)
-{
-    const unsigned char c = (unsigned char)s[0];
-    const size_t n = c < 0xc0 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-
-    *cp = 0xfffd;
-    if (n == 0 || n > len || c >= 0xf8)
-        return 1;
-    for (size_t i = 1; i < n; i++)
-        if (((unsigned char)s[i] & 0xc0) != 0x80)
-            return 1;
-    *cp = n == 2 ? c & 0x1fu : n == 3 ? c & 0x0fu : c & 0x07u;
-    for (size_t i = 1; i < n; i++)
-        *cp = *cp << 6 | ((unsigned char)s[i] & 0x3f);
-    if (*cp < 0x110000)
-        return n;
-    *cp = 0xfffd;
-    return 1;
-}
-
 /* Where the strictly valid part of s ends. */
 static size_t valid_length(const char *s, size_t len)
 {
@@ -497,7 +476,7 @@ static char *repair(const char *text, size_t len, size_t *out_len)
         size_t k = infer_utf8_next(text + i, len - i, &cp);
 
         if (k == 0)
-            k = lax_next(text + i, len - i, &cp);
+            k = infer_utf8_next_lax(text + i, len - i, &cp);
         n += infer_utf8_put(out + n, cp);
         i += k;
     }

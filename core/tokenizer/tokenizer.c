@@ -13,14 +13,15 @@
 #include "core/tokenizer/bpe.h"
 #include "core/tokenizer/clean.h"
 #include "core/tokenizer/spm.h"
+#include "core/tokenizer/wordpiece.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 struct infer_tokenizer {
     struct infer_vocab vocab;
-    struct infer_spm *spm; /* one of the two, by the vocabulary's family */
-    struct infer_bpe *bpe;
+    struct infer_spm *spm; /* by the vocabulary's family; WordPiece needs */
+    struct infer_bpe *bpe; /* neither */
 };
 
 /* ---- creation -------------------------------------------------------------
@@ -93,6 +94,16 @@ static int create_bpe(struct infer_tokenizer *t, const struct infer_gguf *g,
     return status;
 }
 
+static int create_wordpiece(struct infer_tokenizer *t,
+                            const struct infer_gguf *g, struct infer_error *err)
+{
+    t->vocab.family = INFER_FAMILY_WPM;
+    t->vocab.add_bos = true;
+    t->vocab.add_sep = true;
+    t->vocab.clean_spaces = true;
+    return infer_vocab_load(&t->vocab, g, err);
+}
+
 static bool is(struct infer_gguf_str s, const char *name)
 {
     return s.len == strlen(name) && memcmp(s.data, name, s.len) == 0;
@@ -117,6 +128,8 @@ int infer_tokenizer_create(struct infer_tokenizer **out,
         status = create_unigram(t, g, err);
     else if (status == 0 && is(model, "gpt2"))
         status = create_bpe(t, g, err);
+    else if (status == 0 && is(model, "bert"))
+        status = create_wordpiece(t, g, err);
     else if (status == 0)
         status = infer_fail(err, INFER_EUNSUPPORTED,
                             "tokenizer model '%.*s' is not supported",
@@ -181,6 +194,20 @@ static bool in_vocab(const struct infer_tokenizer *t, int32_t id)
     return id >= 0 && (uint32_t)id < t->vocab.n;
 }
 
+void infer_tokenizer_around(const struct infer_tokenizer *t, int32_t ids[3])
+{
+    const struct infer_vocab *v = &t->vocab;
+
+    ids[0] = v->add_bos ? v->bos : -1;
+    ids[1] = v->add_sep ? v->sep : -1;
+    ids[2] = v->add_eos ? v->eos : -1;
+}
+
+int32_t infer_tokenizer_sep(const struct infer_tokenizer *t)
+{
+    return t->vocab.sep;
+}
+
 bool infer_tokenizer_is_eog(const struct infer_tokenizer *t, int32_t id)
 {
     return in_vocab(t, id) && t->vocab.eog[id];
@@ -189,46 +216,79 @@ bool infer_tokenizer_is_eog(const struct infer_tokenizer *t, int32_t id)
 /* ---- encoding --------------------------------------------------------------
  */
 
-static int encode_fragment(const struct infer_tokenizer *t, const char *text,
-                           struct infer_fragment f, struct infer_ids *ids,
-                           struct infer_error *err)
+/* Text or a special token, in the making of an answer. */
+struct encoding {
+    const struct infer_tokenizer *t;
+    struct infer_ids ids;
+    struct infer_spans spans;
+    bool with_spans;
+};
+
+static int push_id(struct encoding *e, int32_t id, struct infer_fragment at)
 {
-    if (f.id >= 0)
-        return infer_ids_push(ids, f.id);
+    int status = infer_ids_push(&e->ids, id);
+
+    if (status == 0 && e->with_spans)
+        status = infer_spans_push(&e->spans, (uint32_t)at.start,
+                                  (uint32_t)(at.start + at.len));
+    return status;
+}
+
+static int encode_text(struct encoding *e, const char *text, size_t len,
+                       struct infer_error *err)
+{
+    const struct infer_tokenizer *t = e->t;
+
     /* A stretch of text follows a special token or the beginning: in both
      * places the reference puts a space. */
-    if (t->spm)
-        return infer_spm_encode(t->spm, &t->vocab, text + f.start, f.len,
-                                t->vocab.add_space_prefix, ids, err);
-    return infer_bpe_encode(t->bpe, text + f.start, f.len, ids, err);
+    return t->spm ? infer_spm_encode(t->spm, &t->vocab, text, len,
+                                     t->vocab.add_space_prefix, &e->ids, err)
+                  : infer_bpe_encode(t->bpe, text, len, &e->ids, err);
+}
+
+static int encode_fragment(struct encoding *e, const char *text,
+                           struct infer_fragment f, struct infer_error *err)
+{
+    const struct infer_vocab *v = &e->t->vocab;
+    const size_t before = e->ids.n;
+    int status;
+
+    if (f.id >= 0)
+        return push_id(e, f.id, f);
+    if (v->family == INFER_FAMILY_WPM)
+        return infer_wordpiece_encode(v, text + f.start, f.len, f.start,
+                                      &e->ids,
+                                      e->with_spans ? &e->spans : NULL);
+    status = encode_text(e, text + f.start, f.len, err);
+    if (status == 0 && e->with_spans)
+        status = infer_spans_align(v, text + f.start, f.len, f.start,
+                                   e->ids.data + before, e->ids.n - before,
+                                   &e->spans);
+    return status;
 }
 
 /* Ids of fragments, with what the file wants around them. Takes frags. */
-static int encode_fragments(const struct infer_tokenizer *t, const char *text,
-                            size_t len, struct infer_fragment *frags, size_t n,
-                            bool add_special, struct infer_tokens *out,
-                            struct infer_error *err)
+static int encode_fragments(struct encoding *e, const char *text, size_t len,
+                            struct infer_fragment *frags, size_t n,
+                            bool add_special, struct infer_error *err)
 {
-    const struct infer_vocab *v = &t->vocab;
-    struct infer_ids ids = {0};
+    const struct infer_vocab *v = &e->t->vocab;
+    const struct infer_fragment nowhere = {0};
     int status = 0;
 
     if (add_special && v->add_bos)
-        status = infer_ids_push(&ids, v->bos);
+        status = push_id(e, v->bos, nowhere);
     for (size_t i = 0; i < n && status == 0; i++)
-        status = encode_fragment(t, text, frags[i], &ids, err);
+        status = encode_fragment(e, text, frags[i], err);
+    if (status == 0 && add_special && v->add_sep)
+        status = push_id(e, v->sep, nowhere);
     if (status == 0 && add_special && v->add_eos)
-        status = infer_ids_push(&ids, v->eos);
+        status = push_id(e, v->eos, nowhere);
     free(frags);
-    if (status != 0) {
-        free(ids.data);
-        return status == INFER_ENOMEM
-                   ? infer_fail(err, status, "out of memory encoding %zu bytes",
-                                len)
-                   : status;
-    }
-    *out = (struct infer_tokens){.ids = ids.data, .n = ids.n};
-    return 0;
+    return status == INFER_ENOMEM
+               ? infer_fail(err, status, "out of memory encoding %zu bytes",
+                            len)
+               : status;
 }
 
 static int check_length(size_t len, struct infer_error *err)
@@ -240,10 +300,13 @@ static int check_length(size_t len, struct infer_error *err)
     return 0;
 }
 
-int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
-                           size_t len, bool add_special, bool parse_special,
-                           struct infer_tokens *out, struct infer_error *err)
+int infer_tokenizer_encode_spans(const struct infer_tokenizer *t,
+                                 const char *text, size_t len, bool add_special,
+                                 bool parse_special, struct infer_tokens *out,
+                                 struct infer_span **spans,
+                                 struct infer_error *err)
 {
+    struct encoding e = {.t = t, .with_spans = spans != NULL};
     struct infer_fragment *frags = NULL;
     size_t n = 0;
     int status = check_length(len, err);
@@ -251,9 +314,26 @@ int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
     if (status == 0)
         status = infer_special_split(&t->vocab, text, len, parse_special,
                                      &frags, &n, err);
-    return status ? status
-                  : encode_fragments(t, text, len, frags, n, add_special, out,
-                                     err);
+    if (status == 0)
+        status = encode_fragments(&e, text, len, frags, n, add_special, err);
+
+    if (status != 0) {
+        free(e.ids.data);
+        free(e.spans.data);
+        return status;
+    }
+    *out = (struct infer_tokens){.ids = e.ids.data, .n = e.ids.n};
+    if (spans)
+        *spans = e.spans.data;
+    return 0;
+}
+
+int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
+                           size_t len, bool add_special, bool parse_special,
+                           struct infer_tokens *out, struct infer_error *err)
+{
+    return infer_tokenizer_encode_spans(t, text, len, add_special,
+                                        parse_special, out, NULL, err);
 }
 
 int infer_tokenizer_encode_parts(const struct infer_tokenizer *t,
@@ -261,8 +341,8 @@ int infer_tokenizer_encode_parts(const struct infer_tokenizer *t,
                                  bool bos, struct infer_tokens *out,
                                  struct infer_error *err)
 {
+    struct encoding e = {.t = t};
     struct infer_fragment *frags = NULL;
-    struct infer_tokens ids = {0};
     size_t len = 0, n = 0;
     char *text;
     int status;
@@ -285,22 +365,24 @@ int infer_tokenizer_encode_parts(const struct infer_tokenizer *t,
     status = infer_special_split_parts(&t->vocab, text, parts, n_parts, &frags,
                                        &n, err);
     if (status == 0)
-        status = encode_fragments(t, text, len, frags, n, false, &ids, err);
+        status = encode_fragments(&e, text, len, frags, n, false, err);
     free(text);
     bos = (bos || t->vocab.add_bos) && t->vocab.bos >= 0;
-    if (status != 0)
+    if (status != 0) {
+        free(e.ids.data);
         return status;
-    out->ids = malloc((ids.n + 1) * sizeof(*out->ids));
+    }
+    out->ids = malloc((e.ids.n + 1) * sizeof(*out->ids));
     if (!out->ids) {
-        free(ids.ids);
+        free(e.ids.data);
         return infer_fail(err, INFER_ENOMEM, "out of memory for a prompt");
     }
     if (bos)
         out->ids[0] = t->vocab.bos;
-    if (ids.n > 0)
-        memcpy(out->ids + bos, ids.ids, ids.n * sizeof(*ids.ids));
-    out->n = ids.n + bos;
-    free(ids.ids);
+    if (e.ids.n > 0)
+        memcpy(out->ids + bos, e.ids.data, e.ids.n * sizeof(*out->ids));
+    out->n = e.ids.n + bos;
+    free(e.ids.data);
     return 0;
 }
 
@@ -392,6 +474,15 @@ int infer_tokenize(const struct infer_model *m, const char *text, size_t len,
 {
     return infer_tokenizer_encode(m->tokenizer, text, len, add_special,
                                   parse_special, out, err);
+}
+
+int infer_tokenize_spans(const struct infer_model *m, const char *text,
+                         size_t len, bool add_special, bool parse_special,
+                         struct infer_tokens *out, struct infer_span **spans,
+                         struct infer_error *err)
+{
+    return infer_tokenizer_encode_spans(m->tokenizer, text, len, add_special,
+                                        parse_special, out, spans, err);
 }
 
 int infer_tokenize_parts(const struct infer_model *m,

@@ -2,7 +2,7 @@
  * tokenizer.h - text to token ids and back, by the vocabulary in a GGUF file.
  *
  * Three families behind one face, chosen by tokenizer.ggml.model: "llama" and
- * "t5" (SentencePiece's bpe and unigram), "gpt2" (byte-level BPE), later "bert"
+ * "t5" (SentencePiece's bpe and unigram), "gpt2" (byte-level BPE), "bert"
  * (WordPiece). A tokenizer is read-only after creation: any number of threads
  * may use it.
  */
@@ -40,12 +40,22 @@ void infer_tokenizer_free(struct infer_tokenizer *t);
 uint32_t infer_tokenizer_n_vocab(const struct infer_tokenizer *t);
 int32_t infer_tokenizer_bos(const struct infer_tokenizer *t); /* -1: none */
 int32_t infer_tokenizer_eos(const struct infer_tokenizer *t);
+/* Special tokens around a text, in order: one before it, two behind; -1: none.
+ */
+void infer_tokenizer_around(const struct infer_tokenizer *t, int32_t ids[3]);
+/* What stands between the texts of a pair; -1: none. */
+int32_t infer_tokenizer_sep(const struct infer_tokenizer *t);
 bool infer_tokenizer_is_eog(const struct infer_tokenizer *t, int32_t id);
 
 /* See infer_tokenize(), infer_detokenize(), infer_token_bytes() in infer.h. */
 int infer_tokenizer_encode(const struct infer_tokenizer *t, const char *text,
                            size_t len, bool add_special, bool parse_special,
                            struct infer_tokens *out, struct infer_error *err);
+int infer_tokenizer_encode_spans(const struct infer_tokenizer *t,
+                                 const char *text, size_t len, bool add_special,
+                                 bool parse_special, struct infer_tokens *out,
+                                 struct infer_span **spans,
+                                 struct infer_error *err);
 int infer_tokenizer_encode_parts(const struct infer_tokenizer *t,
                                  const struct infer_part *parts, size_t n_parts,
                                  bool bos, struct infer_tokens *out,

@@ -56,6 +56,32 @@ size_t infer_utf8_next(const char *s, size_t len, uint32_t *cp)
     return n;
 }
 
+size_t infer_utf8_next_lax(const char *s, size_t len, uint32_t *cp)
+{
+    const unsigned char c = (unsigned char)s[0];
+    const size_t n = c < 0x80   ? 1
+                     : c < 0xc0 ? 0
+                     : c < 0xe0 ? 2
+                     : c < 0xf0 ? 3
+                                : 4;
+
+    *cp = n == 1 ? c : 0xfffd;
+    if (n == 1)
+        return 1;
+    if (n == 0 || n > len || c >= 0xf8)
+        return 1;
+    for (size_t i = 1; i < n; i++)
+        if (((unsigned char)s[i] & 0xc0) != 0x80)
+            return 1;
+    *cp = n == 2 ? c & 0x1fu : n == 3 ? c & 0x0fu : c & 0x07u;
+    for (size_t i = 1; i < n; i++)
+        *cp = *cp << 6 | ((unsigned char)s[i] & 0x3f);
+    if (*cp < 0x110000)
+        return n;
+    *cp = 0xfffd;
+    return 1;
+}
+
 size_t infer_utf8_put(char *s, uint32_t cp)
 {
     if (cp < 0x80) {

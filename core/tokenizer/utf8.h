@@ -18,6 +18,13 @@ extern "C" {
  * *cp is its code point, untouched on 0. len > 0. */
 size_t infer_utf8_next(const char *s, size_t len, uint32_t *cp);
 
+/*
+ * One character as the reference reads it, which is laxer: surrogates and
+ * overlong forms pass; whatever else is no character is one byte of U+FFFD.
+ * Returns the bytes taken, at least 1. len > 0.
+ */
+size_t infer_utf8_next_lax(const char *s, size_t len, uint32_t *cp);
+
 /* Write a code point below 0x110000 (surrogates too) to s[0..4); bytes. */
 size_t infer_utf8_put(char *s, uint32_t cp);
 

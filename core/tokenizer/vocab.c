@@ -39,7 +39,7 @@ static const char *const eog_names[] = {
 int infer_vocab_init(struct infer_vocab *v, uint32_t n, size_t text_bytes,
                      struct infer_error *err)
 {
-    v->bos = v->eos = v->unk = -1;
+    v->bos = v->eos = v->unk = v->sep = -1;
     v->types = malloc(n);
     v->scores = malloc(n * sizeof(*v->scores));
     v->eog = calloc(n, 1);
@@ -97,6 +97,8 @@ int infer_vocab_add(struct infer_vocab *v, const char *text, size_t len,
     if (id != v->n)
         return infer_fail(err, INFER_EFORMAT, "%s: piece %u repeats piece %u",
                           what, v->n, id);
+    if (len > v->longest)
+        v->longest = len;
     v->types[id] = (uint8_t)type;
     v->scores[id] = score;
     v->n++;
@@ -165,8 +167,8 @@ static size_t token_text(char *out, const struct infer_vocab *v, uint32_t id)
 
     switch (v->types[id]) {
     case INFER_TOKEN_NORMAL:
-        return v->family == INFER_FAMILY_SPM ? spm_text(out, text)
-                                             : bpe_text(out, text);
+        return v->family == INFER_FAMILY_BPE ? bpe_text(out, text)
+                                             : spm_text(out, text);
     case INFER_TOKEN_USER:
         memcpy(out, text->data, text->len);
         return text->len;
@@ -348,13 +350,37 @@ static int get_flag(const struct infer_gguf *g, const char *key, bool *out,
     return status < 0 ? status : 0;
 }
 
+/* What BERT's files leave out is where the original vocabulary has it; some
+ * name the first token [CLS], others BOS. */
+static int load_bert_ids(struct infer_vocab *v, const struct infer_gguf *g,
+                         struct infer_error *err)
+{
+    int status;
+
+    if (v->n > 102) {
+        v->unk = 100;
+        v->bos = 101;
+        v->sep = 102;
+    }
+    status = get_id(v, g, KEY "cls_token_id", &v->bos, err);
+    if (status == 0)
+        status = get_id(v, g, KEY "separator_token_id", &v->sep, err);
+    if (status == 0) /* the reference's spelling */
+        status = get_id(v, g, KEY "seperator_token_id", &v->sep, err);
+    return status;
+}
+
 static int load_ids(struct infer_vocab *v, const struct infer_gguf *g,
                     struct infer_error *err)
 {
     static const char *const more_eog[] = {KEY "eot_token_id",
                                            KEY "eom_token_id"};
-    int status;
+    int status = 0;
 
+    if (v->family == INFER_FAMILY_WPM)
+        status = load_bert_ids(v, g, err);
+    if (status != 0)
+        return status;
     if (v->family == INFER_FAMILY_SPM && v->n > 2) {
         v->unk = 0; /* the customary places, when no key says otherwise */
         v->bos = 1;
@@ -365,6 +391,7 @@ static int load_ids(struct infer_vocab *v, const struct infer_gguf *g,
         (status = get_id(v, g, KEY "unknown_token_id", &v->unk, err)) != 0 ||
         (status = get_flag(g, KEY "add_bos_token", &v->add_bos, err)) != 0 ||
         (status = get_flag(g, KEY "add_eos_token", &v->add_eos, err)) != 0 ||
+        (status = get_flag(g, KEY "add_sep_token", &v->add_sep, err)) != 0 ||
         (status = get_flag(g, KEY "add_space_prefix", &v->add_space_prefix,
                            err)) != 0)
         return status;
@@ -376,6 +403,12 @@ static int load_ids(struct infer_vocab *v, const struct infer_gguf *g,
         if (id >= 0)
             v->eog[id] = 1;
     }
+    if (v->family != INFER_FAMILY_WPM)
+        v->sep = v->eos;
+    if (v->add_sep && v->sep < 0)
+        return infer_fail(err, INFER_EFORMAT,
+                          KEY "seperator_token_id is missing, but is to be "
+                              "added to texts");
     if ((v->add_bos && v->bos < 0) || (v->add_eos && v->eos < 0))
         return infer_fail(err, INFER_EFORMAT,
                           KEY "%s is missing, but is to be added to texts",

@@ -33,6 +33,15 @@ struct infer_ids {
 
 int infer_ids_push(struct infer_ids *ids, int32_t id); /* 0 or ENOMEM */
 
+/* The same of spans. */
+struct infer_spans {
+    struct infer_span *data; /* [cap], malloc'd */
+    size_t n, cap;
+};
+
+/* 0 or ENOMEM */
+int infer_spans_push(struct infer_spans *spans, uint32_t begin, uint32_t end);
+
 /* Strings → their index: open addressing over strings the caller keeps. */
 struct infer_strs {
     struct infer_gguf_str *data; /* [cap] */
@@ -59,7 +68,7 @@ struct infer_specials {
     size_t n;
 };
 
-enum infer_family { INFER_FAMILY_SPM, INFER_FAMILY_BPE };
+enum infer_family { INFER_FAMILY_SPM, INFER_FAMILY_BPE, INFER_FAMILY_WPM };
 
 struct infer_vocab {
     enum infer_family family;
@@ -70,12 +79,15 @@ struct infer_vocab {
     struct infer_strs texts;      /* [n] as in the file */
     struct infer_gguf_str *bytes; /* [n] what each adds to a text */
     char *text_arena, *byte_arena;
-    int32_t bos, eos, unk; /* -1: none */
-    int32_t byte_ids[256]; /* SPM: token of a lone byte; -1: none */
-    bool unigram;          /* SPM: the likeliest pieces, not merges by score */
-    bool add_bos, add_eos;
-    bool add_space_prefix; /* and its removal by decode */
-    bool clean_spaces;     /* decode drops the space in " ." and the like */
+    int32_t bos, eos, unk;          /* -1: none */
+    int32_t sep;                    /* between the texts of a pair; -1: none */
+    int32_t byte_ids[256];          /* SPM: token of a lone byte; -1: none */
+    bool unigram;                   /* SPM: the likeliest pieces, not merges by
+                                       score */
+    bool add_bos, add_eos, add_sep; /* sep: at the end */
+    size_t longest;                 /* bytes of the longest piece */
+    bool add_space_prefix;          /* and its removal by decode */
+    bool clean_spaces; /* decode drops the space in " ." and the like */
     struct infer_specials user;     /* found in any text */
     struct infer_specials specials; /* found when control text is parsed */
 };
@@ -115,6 +127,13 @@ int infer_special_split(const struct infer_vocab *v, const char *text,
                         size_t len, bool parse_special,
                         struct infer_fragment **frags, size_t *n,
                         struct infer_error *err);
+/*
+ * Spans of ids[n], which a family that keeps the text made of text[0..len);
+ * base is added. 0 or ENOMEM
+ */
+int infer_spans_align(const struct infer_vocab *v, const char *text, size_t len,
+                      size_t base, const int32_t *ids, size_t n,
+                      struct infer_spans *out);
 /* The same of several parts, which text holds one after the other: control
  * tokens only within trusted ones. */
 int infer_special_split_parts(const struct infer_vocab *v, const char *text,

@@ -229,6 +229,40 @@ static int check_decode(const struct infer_tokenizer *t, const cJSON *array,
     return bad;
 }
 
+/*
+ * Spans lie in the text, in order, on whole characters; and of a vocabulary
+ * that changes nothing (whole) together they are all of the text.
+ */
+static int check_spans(const struct infer_tokenizer *t, struct bytes text,
+                       bool whole)
+{
+    struct infer_span *spans = NULL;
+    struct infer_tokens got = {0};
+    struct infer_error err = {0};
+    uint32_t end = 0;
+    int bad = 0;
+
+    if (infer_tokenizer_encode_spans(t, text.data, text.len, false, false, &got,
+                                     &spans, &err) != 0)
+        fail_msg("%s", err.text);
+    for (size_t i = 0; i < got.n && !bad; i++) {
+        const struct infer_span s = spans[i];
+
+        bad = s.begin > s.end || s.end > text.len ||
+              (s.begin < text.len && (text.data[s.begin] & 0xc0) == 0x80) ||
+              (whole && s.begin > end);
+        end = s.end > end ? s.end : end;
+    }
+    if (bad || (whole && end != text.len)) {
+        print_error("spans of: %.*s\n", (int)text.len, text.data);
+        bad = 1;
+    }
+    n_checked++;
+    free(spans);
+    infer_tokens_release(&got);
+    return bad;
+}
+
 static int check_cases(const struct infer_tokenizer *t, const cJSON *cases)
 {
     const cJSON *c;
@@ -240,6 +274,7 @@ static int check_cases(const struct infer_tokenizer *t, const cJSON *cases)
         bad += check_ids(t, text, false, false, cJSON_GetObjectItem(c, "ids"));
         bad += check_ids(t, text, true, true,
                          cJSON_GetObjectItem(c, "ids_special"));
+        bad += check_spans(t, text, infer_tokenizer_sep(t) != 102);
         free(text.data);
     }
     return bad;
@@ -389,6 +424,12 @@ static void test_gpt2(void **state)
     check_vocab("gpt-2", true);
 }
 
+static void test_bert(void **state)
+{
+    (void)state;
+    check_vocab("bert-bge", true);
+}
+
 /* SentencePiece's own model file gives what the GGUF made of it gives. */
 static void test_model_file(void **state)
 {
@@ -418,7 +459,6 @@ static int check_prompts(const char *path)
 {
     struct bytes b = read_file(path);
     cJSON *all = cJSON_Parse(b.data);
-    const char *arch = cJSON_GetStringValue(cJSON_GetObjectItem(all, "arch"));
     struct infer_tokenizer *t = NULL;
     const cJSON *p;
     char model[512];
@@ -427,7 +467,7 @@ static int check_prompts(const char *path)
 
     snprintf(model, sizeof(model), "%.*s/model-*.gguf",
              (int)(strrchr(path, '/') - path), path);
-    if (!strstr(arch, "bert") && glob(model, 0, NULL, &found) == 0) {
+    if (glob(model, 0, NULL, &found) == 0) {
         t = open_vocab(found.gl_pathv[0]);
         globfree(&found);
     }
@@ -467,9 +507,8 @@ static void test_models(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama_spm),
-        cmocka_unit_test(test_gpt2),
-        cmocka_unit_test(test_model_file),
+        cmocka_unit_test(test_llama_spm), cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_bert),      cmocka_unit_test(test_model_file),
         cmocka_unit_test(test_models),
     };
 
