@@ -1,5 +1,5 @@
 /*
- * infer-load.c - load generator for text generation over HTTP.
+ * infer-load.c - load generator for generation and embeddings over HTTP.
  *
  * Keeps a number of requests in flight and reports what a user of the service
  * feels: time to first token, time between tokens, tokens/s, refusals, and how
@@ -28,6 +28,10 @@ static const char usage_text[] =
     "  --prompt-tokens N    of this length (32)\n"
     "  --shared-tokens N    of which the first N are always the same (0)\n"
     "  --vocab N            ids below N (32000)\n"
+    "  --texts N            embed N texts of --prompt-tokens words per "
+    "request\n"
+    "                       (/v1/embeddings) instead of generating\n"
+    "  --base64             ask for embeddings as base64\n"
     "  --max-tokens N       to generate per request (64)\n"
     "  --temperature T      (0)\n"
     "  --stream, --no-stream  server-sent events or one reply (stream)\n"
@@ -71,9 +75,10 @@ static void print_table(const struct load_options *opt,
     printf("%s%s: %u in flight, %llu requests in %.2f s\n", opt->url.host,
            opt->url.path, opt->concurrency, (unsigned long long)s->n_started,
            s->seconds);
-    printf("%.1f generated tokens/s (%.1f while all clients were busy, %.2f "
+    printf("%.1f %s/s (%.1f while all clients were busy, %.2f "
            "s), %.1f prompt tokens/s, %.2f requests/s\n",
            per_second(s->tokens, s->seconds),
+           opt->n_texts > 0 ? "texts" : "generated tokens",
            per_second(s->busy_tokens, s->busy_seconds), s->busy_seconds,
            per_second(s->prompt_tokens, s->seconds),
            per_second(s->n_ok, s->seconds));
@@ -169,6 +174,8 @@ enum {
     OPT_PROMPT_TOKENS,
     OPT_SHARED_TOKENS,
     OPT_VOCAB,
+    OPT_TEXTS,
+    OPT_BASE64,
     OPT_MAX_TOKENS,
     OPT_TEMPERATURE,
     OPT_STREAM,
@@ -191,6 +198,8 @@ static const struct option long_options[] = {
     {"prompt-tokens", required_argument, NULL, OPT_PROMPT_TOKENS},
     {"shared-tokens", required_argument, NULL, OPT_SHARED_TOKENS},
     {"vocab", required_argument, NULL, OPT_VOCAB},
+    {"texts", required_argument, NULL, OPT_TEXTS},
+    {"base64", no_argument, NULL, OPT_BASE64},
     {"max-tokens", required_argument, NULL, OPT_MAX_TOKENS},
     {"temperature", required_argument, NULL, OPT_TEMPERATURE},
     {"stream", no_argument, NULL, OPT_STREAM},
@@ -245,6 +254,8 @@ static int parse_number(int c, const char *v, struct load_options *opt)
         return bench_parse_u32("--vocab", v, 16, 10000000, &opt->n_vocab);
     case OPT_MAX_TOKENS:
         return bench_parse_u32("--max-tokens", v, 1, 100000, &opt->max_tokens);
+    case OPT_TEXTS:
+        return bench_parse_u32("--texts", v, 1, 100000, &opt->n_texts);
     case OPT_TEMPERATURE:
         return bench_parse_double("--temperature", v, 0, 100,
                                   &opt->temperature);
@@ -281,6 +292,9 @@ static int parse_option(int c, const char *value, struct arguments *a)
         return 0;
     case OPT_HEALTH_PATH:
         a->health = value;
+        return 0;
+    case OPT_BASE64:
+        a->opt.base64 = true;
         return 0;
     case OPT_OPENAI:
         a->opt.openai = true;
@@ -321,7 +335,10 @@ static int finish_options(struct arguments *a)
     }
     if (opt->url.path[0] == '\0' || strcmp(opt->url.path, "/") == 0)
         snprintf(opt->url.path, sizeof(opt->url.path), "%s",
-                 opt->openai ? "/v1/completions" : "/v1/generate");
+                 opt->n_texts > 0 ? "/v1/embeddings"
+                 : opt->openai    ? "/v1/completions"
+                                  : "/v1/generate");
+    opt->stream = opt->stream && opt->n_texts == 0;
     if (a->health == NULL)
         a->health = opt->openai ? "/health" : "/healthz";
     opt->health_path = strcmp(a->health, "none") == 0 ? NULL : a->health;

@@ -40,6 +40,7 @@ static const struct preset presets[] = {
     {"S110M", {768, 12, 12, 12, 2048}, true},
     {"S1B", {2048, 22, 32, 4, 5632}, false},
     {"GPT2", {768, 12, 12, 12, 3072}, true},
+    {"MINILM", {384, 6, 12, 12, 1536}, true},
 };
 
 struct options {
@@ -64,12 +65,13 @@ struct maker {
 
 static const char usage_text[] =
     "usage: infer-model [options] -o FILE.gguf\n"
-    "  --arch llama|gpt2    architecture (llama)\n"
-    "  --shape S            S15M, S110M, S1B, GPT2, or D/L/H[/G]/F: width,\n"
-    "                       layers, heads, KV heads, hidden width (S15M)\n"
+    "  --arch llama|gpt2|bert  architecture (llama)\n"
+    "  --shape S            S15M, S110M, S1B, GPT2, MINILM, or D/L/H[/G]/F:\n"
+    "                       width, layers, heads, KV heads, hidden width "
+    "(S15M)\n"
     "  --vocab N            invent a vocabulary of N tokens (32000)\n"
     "  --vocab-from FILE    copy the tokenizer of a GGUF file\n"
-    "  --ctx N              training context (2048; gpt2 1024)\n"
+    "  --ctx N              training context (2048; gpt2 1024; bert 512)\n"
     "  --type T             f32, f16, bf16, q8_0, q4_0, ... (q8_0)\n"
     "  --tied, --untied     share the embedding with the output, or not\n"
     "  --seed N             (1)\n"
@@ -254,6 +256,46 @@ static void add_gpt2_layer(struct maker *mk, uint32_t layer)
     add_block_vector(mk, layer, "ffn_down.bias", s->d, 0.0f, small);
 }
 
+/* BERT: norms behind the additions, so nothing grows from layer to layer. */
+static void add_bert_layer(struct maker *mk, uint32_t layer)
+{
+    static const char *const square[] = {"attn_q", "attn_k", "attn_v",
+                                         "attn_output"};
+    const struct shape *s = &mk->opt->shape;
+    const float in = inverse_sqrt(s->d), small = 0.02f;
+    char text[48];
+
+    for (size_t i = 0; i < sizeof(square) / sizeof(square[0]); i++) {
+        snprintf(text, sizeof(text), "%s.weight", square[i]);
+        add_block_matrix(mk, layer, text, s->d, s->d, in);
+        snprintf(text, sizeof(text), "%s.bias", square[i]);
+        add_block_vector(mk, layer, text, s->d, 0.0f, small);
+    }
+    add_block_vector(mk, layer, "attn_output_norm.weight", s->d, 1.0f, 0.1f);
+    add_block_vector(mk, layer, "attn_output_norm.bias", s->d, 0.0f, small);
+    add_block_matrix(mk, layer, "ffn_up.weight", s->d, s->ff, in);
+    add_block_vector(mk, layer, "ffn_up.bias", s->ff, 0.0f, small);
+    add_block_matrix(mk, layer, "ffn_down.weight", s->ff, s->d,
+                     inverse_sqrt(s->ff));
+    add_block_vector(mk, layer, "ffn_down.bias", s->d, 0.0f, small);
+    add_block_vector(mk, layer, "layer_output_norm.weight", s->d, 1.0f, 0.1f);
+    add_block_vector(mk, layer, "layer_output_norm.bias", s->d, 0.0f, small);
+}
+
+static void add_bert_weights(struct maker *mk, uint32_t n_vocab)
+{
+    const struct options *opt = mk->opt;
+    const uint32_t d = opt->shape.d;
+
+    add_matrix(mk, "token_embd.weight", d, n_vocab, 1.0f);
+    add_floats(mk, "position_embd.weight", 2, d, opt->n_ctx, 0.0f, 0.1f);
+    add_floats(mk, "token_types.weight", 2, d, 2, 0.0f, 0.1f);
+    add_vector(mk, "token_embd_norm.weight", d, 1.0f, 0.1f);
+    add_vector(mk, "token_embd_norm.bias", d, 0.0f, 0.02f);
+    for (uint32_t i = 0; i < opt->shape.layers; i++)
+        add_bert_layer(mk, i);
+}
+
 static void add_weights(struct maker *mk, uint32_t n_vocab)
 {
     const struct options *opt = mk->opt;
@@ -329,6 +371,10 @@ static void add_metadata(struct maker *mk)
         infer_gguf_set_f32(mk->w, "llama.rope.freq_base", 10000.0f);
         infer_gguf_set_f32(mk->w, "llama.attention.layer_norm_rms_epsilon",
                            1e-5f);
+    } else if (strcmp(opt->arch, "bert") == 0) {
+        infer_gguf_set_f32(mk->w, "bert.attention.layer_norm_epsilon", 1e-12f);
+        infer_gguf_set_bool(mk->w, "bert.attention.causal", false);
+        set_arch_u32(mk, "pooling_type", 1);
     } else {
         infer_gguf_set_f32(mk->w, "gpt2.attention.layer_norm_epsilon", 1e-5f);
     }
@@ -344,6 +390,8 @@ static int add_vocab(struct maker *mk, uint32_t *n_vocab)
         status = bench_vocab_copy(mk->w, opt->vocab_from, n_vocab, &mk->err);
     else if (strcmp(opt->arch, "llama") == 0)
         status = bench_vocab_spm(mk->w, opt->n_vocab, &mk->err);
+    else if (strcmp(opt->arch, "bert") == 0)
+        status = bench_vocab_wpm(mk->w, opt->n_vocab, &mk->err);
     else
         status = bench_vocab_bpe(mk->w, opt->n_vocab, &mk->err);
     if (status == INFER_OK)
@@ -353,7 +401,7 @@ static int add_vocab(struct maker *mk, uint32_t *n_vocab)
 
 static int make_model(const struct options *opt)
 {
-    struct maker mk = {.opt = opt, .max_buffers = 8 + 12 * opt->shape.layers};
+    struct maker mk = {.opt = opt, .max_buffers = 8 + 16 * opt->shape.layers};
     uint32_t n_vocab;
 
     mk.buffers = calloc(mk.max_buffers, sizeof(mk.buffers[0]));
@@ -367,7 +415,10 @@ static int make_model(const struct options *opt)
     mk.status = add_vocab(&mk, &n_vocab);
     if (mk.status != INFER_OK)
         goto out;
-    add_weights(&mk, n_vocab);
+    if (strcmp(opt->arch, "bert") == 0)
+        add_bert_weights(&mk, n_vocab);
+    else
+        add_weights(&mk, n_vocab);
     if (mk.status == INFER_OK)
         mk.status = infer_gguf_save(mk.w, opt->out, &mk.err);
 out:
@@ -506,8 +557,10 @@ static int finish_options(struct options *opt, const char *shape)
 {
     const bool llama = strcmp(opt->arch, "llama") == 0;
 
-    if (!llama && strcmp(opt->arch, "gpt2") != 0) {
-        fprintf(stderr, "--arch: '%s' is neither llama nor gpt2\n", opt->arch);
+    const bool bert = strcmp(opt->arch, "bert") == 0;
+
+    if (!llama && !bert && strcmp(opt->arch, "gpt2") != 0) {
+        fprintf(stderr, "--arch: '%s' is not llama, gpt2 or bert\n", opt->arch);
         return -1;
     }
     if (opt->out == NULL) {
@@ -519,9 +572,10 @@ static int finish_options(struct options *opt, const char *shape)
     if (opt->tied < 0)
         opt->tied = 1;
     if (opt->n_ctx == 0)
-        opt->n_ctx = llama ? 2048 : 1024;
+        opt->n_ctx = llama ? 2048 : bert ? 512 : 1024;
     if (!llama && opt->shape.kv_heads != opt->shape.heads) {
-        fprintf(stderr, "--shape: gpt2 has as many KV heads as heads\n");
+        fprintf(stderr, "--shape: %s has as many KV heads as heads\n",
+                opt->arch);
         return -1;
     }
     return 0;

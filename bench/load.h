@@ -30,6 +30,8 @@ struct load_options {
     uint32_t prompt_tokens; /* random ids per prompt */
     uint32_t shared_tokens; /* the first ones, the same in all prompts */
     uint32_t n_vocab;       /* ids are below it */
+    uint32_t n_texts;       /* to embed in each request; 0: generate */
+    bool base64;            /* embeddings so, not as numbers */
     uint32_t max_tokens;
     double temperature;
     bool stream;
@@ -51,7 +53,8 @@ struct load_stats {
     uint64_t n_ok, n_failed, n_started;
     uint64_t n_broken; /* 200, but malformed or with an error inside */
     uint64_t health_failed;
-    uint64_t prompt_tokens, tokens; /* as the server counts them */
+    uint64_t prompt_tokens, tokens; /* as the server counts them; or embedded
+                                       texts */
     uint64_t busy_tokens;           /* seen while every client had work */
     double seconds, busy_seconds;
     double cpu_seconds; /* of this process: it shares the machine */

@@ -31,17 +31,54 @@ static cJSON *random_prompt(const struct load_options *opt,
     return ids;
 }
 
+/* Words of two letters, which the usual vocabularies have as one token. */
+static cJSON *random_text(const struct load_options *opt, struct bench_rng *rng)
+{
+    const size_t len = 3 * (size_t)opt->prompt_tokens;
+    char *text = malloc(len + 1);
+    cJSON *item = NULL;
+
+    for (size_t i = 0; text != NULL && i < len; i++)
+        text[i] = (char)(i % 3 == 2 ? ' ' : 'a' + bench_rng_below(rng, 26));
+    if (text != NULL) {
+        text[len] = '\0';
+        item = cJSON_CreateString(text);
+    }
+    free(text);
+    return item;
+}
+
+static void add_texts(cJSON *o, const struct load_options *opt,
+                      struct bench_rng *rng)
+{
+    cJSON *list;
+
+    if (opt->base64)
+        cJSON_AddStringToObject(o, "encoding_format", "base64");
+    if (opt->n_texts == 1) {
+        cJSON_AddItemToObject(o, "input", random_text(opt, rng));
+        return;
+    }
+    list = cJSON_AddArrayToObject(o, "input");
+    for (uint32_t i = 0; i < opt->n_texts; i++)
+        cJSON_AddItemToArray(list, random_text(opt, rng));
+}
+
 static char *request_body(const struct load_options *opt, struct bench_rng *rng)
 {
     cJSON *o = cJSON_CreateObject();
     char *text;
 
+    if (opt->model != NULL)
+        cJSON_AddStringToObject(o, "model", opt->model);
+    if (opt->n_texts > 0) {
+        add_texts(o, opt, rng);
+        goto print;
+    }
     if (opt->prompt != NULL)
         cJSON_AddStringToObject(o, "prompt", opt->prompt);
     else
         cJSON_AddItemToObject(o, "prompt", random_prompt(opt, rng));
-    if (opt->model != NULL)
-        cJSON_AddStringToObject(o, "model", opt->model);
     cJSON_AddNumberToObject(o, "max_tokens", opt->max_tokens);
     cJSON_AddNumberToObject(o, "temperature", opt->temperature);
     cJSON_AddNumberToObject(o, "seed", bench_rng_below(rng, 1u << 30));
@@ -56,6 +93,7 @@ static char *request_body(const struct load_options *opt, struct bench_rng *rng)
         if (!opt->openai)
             cJSON_AddBoolToObject(o, "return_token_ids", true);
     }
+print:
     text = cJSON_PrintUnformatted(o);
     cJSON_Delete(o);
     return text;
@@ -119,6 +157,8 @@ int load_read_json(const char *text, size_t len, struct load_delta *delta)
     }
     cJSON_ArrayForEach (choice, cJSON_GetObjectItemCaseSensitive(o, "choices"))
         delta->n_tokens += count_choice(choice);
+    cJSON_ArrayForEach (choice, cJSON_GetObjectItemCaseSensitive(o, "data"))
+        delta->n_tokens += cJSON_HasObjectItem(choice, "embedding") ? 1 : 0;
     usage = cJSON_GetObjectItemCaseSensitive(o, "usage");
     delta->has_usage =
         read_count(usage, "prompt_tokens", &delta->prompt_tokens) &&

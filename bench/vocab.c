@@ -144,6 +144,45 @@ static void merge_of(char out[TOKEN_BYTES], const char *word)
     snprintf(out, TOKEN_BYTES, "%.*s %c", head, word, word[head]);
 }
 
+int bench_vocab_wpm(struct infer_gguf_writer *w, uint32_t n,
+                    struct infer_error *err)
+{
+    static const char *const special[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]",
+                                          "[MASK]"};
+    struct words v = {0};
+    int status = words_init(&v, n, err);
+
+    for (uint32_t i = 0; status == INFER_OK && i < n; i++) {
+        char word[TOKEN_BYTES - 3];
+
+        if (i < 5) {
+            snprintf(v.text[i], TOKEN_BYTES, "%s", special[i]);
+        } else if (i < 31) {
+            letters(v.text[i], i - 5); /* goes on within a word */
+        } else {
+            letters(word, i - 31);
+            snprintf(v.text[i], TOKEN_BYTES, "\xe2\x96\x81%s", word);
+        }
+        words_set(&v, i, i < 5 ? CONTROL : NORMAL);
+    }
+    if (status == INFER_OK) {
+        infer_gguf_set_str(w, "tokenizer.ggml.model", "bert");
+        infer_gguf_set_str(w, "tokenizer.ggml.pre", "bert-bge");
+        infer_gguf_set_strs(w, "tokenizer.ggml.tokens", v.strs, n);
+        infer_gguf_set_array(w, "tokenizer.ggml.token_type", INFER_GGUF_I32,
+                             v.type, n);
+        infer_gguf_set_u32(w, "tokenizer.ggml.padding_token_id", 0);
+        infer_gguf_set_u32(w, "tokenizer.ggml.unknown_token_id", 1);
+        infer_gguf_set_u32(w, "tokenizer.ggml.bos_token_id", 2);
+        infer_gguf_set_u32(w, "tokenizer.ggml.cls_token_id", 2);
+        infer_gguf_set_u32(w, "tokenizer.ggml.seperator_token_id", 3);
+        infer_gguf_set_u32(w, "tokenizer.ggml.mask_token_id", 4);
+        infer_gguf_set_u32(w, "tokenizer.ggml.token_type_count", 2);
+    }
+    words_release(&v);
+    return status;
+}
+
 int bench_vocab_bpe(struct infer_gguf_writer *w, uint32_t n,
                     struct infer_error *err)
 {

@@ -20,6 +20,11 @@ int bench_vocab_spm(struct infer_gguf_writer *w, uint32_t n,
 int bench_vocab_bpe(struct infer_gguf_writer *w, uint32_t n,
                     struct infer_error *err);
 
+/* WordPiece ("bert"): five special tokens, words, single letters within words.
+ */
+int bench_vocab_wpm(struct infer_gguf_writer *w, uint32_t n,
+                    struct infer_error *err);
+
 /* The tokenizer.* keys of a file, as they are; *n is its number of tokens.
  * Errors  EIO, EFORMAT, ENOMEM */
 int bench_vocab_copy(struct infer_gguf_writer *w, const char *path, uint32_t *n,
