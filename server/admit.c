@@ -69,6 +69,8 @@ static int64_t tokens_of(const struct job *job)
 
     for (size_t i = 0; i < job->gen.n_prompts; i++)
         n += (int64_t)job->gen.prompts[i].waiting;
+    for (size_t i = 0; i < job->enc.n_inputs; i++)
+        n += (int64_t)job->enc.inputs[i].waiting;
     return n;
 }
 
@@ -77,14 +79,18 @@ bool admit_job(struct request *r, struct job *job)
     struct server *s = r->srv;
     struct worker *w = job->worker;
     const struct engine_config *e = &w->config->engine;
-    const int64_t room = e->max_running + e->max_waiting;
+    const bool encoder = w->info->task != INFER_TASK_GENERATE;
+    const int64_t room =
+        encoder ? e->max_waiting_inputs : e->max_running + e->max_waiting;
     const int64_t waiting =
         atomic_load_explicit(&w->waiting_tokens, memory_order_relaxed);
     const int64_t tokens = tokens_of(job);
 
     if (job->n_sequences > room) {
-        reply_error(r, 413, "n", NULL,
-                    "prompts times n make %u sequences, more than %lld",
+        reply_error(r, 413, encoder ? NULL : "n", NULL,
+                    encoder ? "%u texts are more than %lld"
+                            : "prompts times n make %u sequences, more than "
+                              "%lld",
                     job->n_sequences, (long long)room);
     } else if (w->n_sequences + job->n_sequences > room) {
         s->metrics.refused[REFUSED_QUEUE]++;

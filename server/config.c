@@ -237,6 +237,7 @@ static void models_release(struct config *c)
     for (size_t i = 0; i < c->n_models; i++) {
         free(c->models[i].name);
         free(c->models[i].path);
+        strings_release(&c->models[i].more);
     }
     free(c->models);
     c->models = NULL;

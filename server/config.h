@@ -15,12 +15,14 @@ struct strings {
 /* Options that may differ between models. */
 struct engine_config {
     int64_t ctx, max_running, max_waiting, max_waiting_tokens;
+    int64_t max_waiting_inputs;
     int64_t step_tokens, kv_tokens, kv_type, prefix_cache;
     int64_t default_max_tokens, max_tokens, chat_template;
 };
 
 struct model_config {
-    char *name, *path; /* owned */
+    char *name, *path;   /* owned */
+    struct strings more; /* models averaged with it, owned */
     struct engine_config engine;
     uint64_t own; /* bit i: option i is set for this model only */
 };
@@ -33,6 +35,8 @@ struct key_config {
     struct strings models, routes; /* allowed; empty: all */
 };
 
+enum { ENSEMBLE_MAX = 16 }; /* models behind one name */
+
 enum option_source { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
 
 enum { CONFIG_MAX_OPTIONS = 64 };
@@ -41,7 +45,7 @@ struct config {
     char *listen, *cpu, *api_keys_file;
     struct engine_config engine;
     int64_t threads, nice;
-    int64_t max_n, max_batch, max_stop;
+    int64_t max_n, max_batch, max_inputs, max_stop;
     int64_t max_body_bytes, max_pending_bytes, max_header_bytes;
     int64_t max_stream_bytes, request_timeout_ms;
     int64_t max_connections, header_timeout_ms, body_timeout_ms;

@@ -107,6 +107,30 @@ static int own_string(char **out, const char *what, const cJSON *v,
     return *out ? 0 : config_fail(err, INFER_ENOMEM, "out of memory");
 }
 
+/* Several files behind one name: classifiers whose scores are averaged. */
+static int model_paths(struct model_config *m, const char *what, const cJSON *v,
+                       struct infer_error *err)
+{
+    const cJSON *item;
+    int rc = 0;
+
+    if (!v->child || cJSON_GetArraySize(v) > ENSEMBLE_MAX)
+        return config_fail(err, INFER_EINVAL, "%s: must name 1 to %d files",
+                           what, ENSEMBLE_MAX);
+    cJSON_ArrayForEach (item, v) {
+        if (item == v->child)
+            rc = own_string(&m->path, what, item, err);
+        else if (!cJSON_IsString(item) || !*item->valuestring)
+            rc = config_fail(err, INFER_EINVAL,
+                             "%s: each must be a string, not empty", what);
+        else
+            rc = config_add_string(&m->more, item->valuestring, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
 static int model_member(struct model_config *m, const char *what,
                         const cJSON *v, struct infer_error *err)
 {
@@ -115,6 +139,8 @@ static int model_member(struct model_config *m, const char *what,
     char text[64];
     int rc;
 
+    if (strcmp(v->string, "path") == 0 && cJSON_IsArray(v))
+        return model_paths(m, what, v, err);
     if (strcmp(v->string, "path") == 0)
         return own_string(&m->path, what, v, err);
     if (strcmp(v->string, "name") == 0)

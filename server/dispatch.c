@@ -10,7 +10,17 @@
 #include "server/http.h"
 #include "server/reply.h"
 
-static void answer_tokens(struct request *r, struct chunk *c)
+/* What the access log and the key's account want to know. */
+static void note_encode(struct request *r, const struct job *job)
+{
+    const struct encode *e = &job->enc;
+
+    r->n_prompt = e->n_tokens < UINT32_MAX ? (uint32_t)e->n_tokens : UINT32_MAX;
+    if (e->started_ns > job->arrived_ns)
+        r->queue_ms = (double)(e->started_ns - job->arrived_ns) * 1e-6;
+}
+
+static void answer(struct request *r, struct chunk *c)
 {
     if (c->error.status)
         reply_engine_error(r, &c->error, c->param);
@@ -22,7 +32,7 @@ static void answer_tokens(struct request *r, struct chunk *c)
 
 static uint64_t tokens_used(const struct job *job)
 {
-    uint64_t n = 0;
+    uint64_t n = job->enc.n_tokens;
 
     for (size_t i = 0; i < job->gen.n_prompts; i++)
         n += job->gen.prompts[i].n_prompt;
@@ -57,10 +67,12 @@ void dispatch_chunk(struct server *s, struct chunk *c)
     settle(s, job);
     if (r) {
         r->job = NULL;
+        if (job->kind == JOB_ENCODE)
+            note_encode(r, job);
         if (job->kind == JOB_GENERATE)
             generation_done(r, job, c);
         else if (!r->answered)
-            answer_tokens(r, c);
+            answer(r, c);
         request_resume(r);
     }
     job_free(job);

@@ -6,6 +6,7 @@
  * descheduled inside the lock would stop the event loop with it.
  */
 #include "server/job.h"
+#include "server/worker.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,7 @@ void job_free(struct job *job)
     free(job->n_given);
     generate_release(&job->gen);
     prompt_release(&job->input);
+    encode_release(&job->enc, job->worker->n_members);
     free(job);
 }
 

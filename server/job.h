@@ -12,6 +12,7 @@
 #include "infer.h"
 #include "server/buf.h"
 #include "server/chat.h"
+#include "server/encode.h"
 
 #include <stdatomic.h>
 
@@ -23,7 +24,14 @@ struct job;
 /* Whose fields a request has, and whose its reply gets. */
 enum api_shape { SHAPE_NATIVE, SHAPE_COMPLETION, SHAPE_CHAT };
 
-enum job_kind { JOB_GENERATE, JOB_TOKENIZE, JOB_DETOKENIZE };
+enum job_kind {
+    JOB_GENERATE,
+    JOB_TOKENIZE,
+    JOB_DETOKENIZE,
+    JOB_TEI_TOKENIZE,
+    JOB_TEI_DECODE,
+    JOB_ENCODE
+};
 
 /* One prompt of a request: a text until the worker tokenizes it. */
 struct prompt {
@@ -67,6 +75,9 @@ struct chunk_token {
     bool given; /* part of the prompt, there because of echo */
 };
 
+/* A status beside infer.h's: the deadline passed before there was a result. */
+enum { WORKER_LATE = -100 };
+
 enum chunk_kind {
     CHUNK_LOADED, /* the worker's model is ready */
     CHUNK_FAILED, /* it is not, and never will be */
@@ -90,7 +101,7 @@ struct chunk {
     uint64_t started_ns, first_token_ns, now_ns; /* 0: not yet */
 
     /* CHUNK_DONE, CHUNK_FAILED */
-    struct infer_error error; /* status 0: none */
+    struct infer_error error; /* status 0: none; or WORKER_LATE */
     const char *param;        /* the field at fault, or NULL; static */
     struct buf body;          /* reply of a tokenize or detokenize job */
 };
@@ -108,6 +119,7 @@ struct job {
     struct generate gen; /* JOB_GENERATE */
     struct prompt input; /* JOB_TOKENIZE, JOB_DETOKENIZE */
     bool add_special;    /* JOB_TOKENIZE */
+    struct encode enc;   /* JOB_ENCODE; inputs: of the JOB_TEI_* */
 
     /* the loop's own */
     struct request *request; /* NULL: nobody waits any more */

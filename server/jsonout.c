@@ -190,6 +190,24 @@ void json_null(struct json *j)
     buf_str(j->out, "null");
 }
 
+void json_key_text(struct json *j, const char *key)
+{
+    json_str(j, key);
+    buf_char(j->out, ':');
+    j->comma = false;
+}
+
+void json_begin(struct json *j)
+{
+    before(j);
+}
+
+void json_raw(struct json *j, const char *text, size_t len)
+{
+    before(j);
+    buf_add(j->out, text, len);
+}
+
 void json_key_str(struct json *j, const char *key, const char *text)
 {
     json_key(j, key);

@@ -23,6 +23,8 @@ void json_open(struct json *j, char bracket);   /* '{' or '[' */
 void json_close(struct json *j, char bracket);  /* '}' or ']' */
 void json_key(struct json *j, const char *key); /* plain ASCII, no escapes */
 
+void json_key_text(struct json *j, const char *key); /* any text */
+
 /* A string of any bytes: what is not UTF-8 becomes U+FFFD. */
 void json_text(struct json *j, const char *text, size_t len);
 void json_str(struct json *j, const char *text);
@@ -32,6 +34,8 @@ void json_float(struct json *j, float v); /* NaN and infinity: null */
 void json_ms(struct json *j, double v);   /* three decimals */
 void json_bool(struct json *j, bool v);
 void json_null(struct json *j);
+void json_raw(struct json *j, const char *text, size_t len); /* is JSON */
+void json_begin(struct json *j); /* a value the caller writes into out */
 
 /* key and value in one call */
 void json_key_str(struct json *j, const char *key, const char *text);

@@ -254,6 +254,7 @@ static int start_workers(struct server *s, struct infer_error *err)
         struct worker *w = &s->workers[i];
 
         w->config = &c->models[i];
+        w->n_members = 1 + w->config->more.n;
         w->team = s->team;
         w->cpu = cpu;
         w->wake = &s->wake;

@@ -119,13 +119,30 @@ bool params_ids(const cJSON *list, const char *name, size_t max,
     return true;
 }
 
-struct worker *params_model(struct server *s, const cJSON *root,
+/* The first model for these tasks; else one that still loads and may be it;
+ * else the first of all, whose task the refusal names. */
+struct worker *params_default_model(struct server *s, unsigned tasks)
+{
+    struct worker *loading = NULL;
+
+    for (size_t i = 0; i < s->n_workers; i++) {
+        struct worker *w = &s->workers[i];
+
+        if (w->ready && tasks & TASK_BIT(w->info->task))
+            return w;
+        if (!w->ready && !loading)
+            loading = w;
+    }
+    return loading ? loading : &s->workers[0];
+}
+
+struct worker *params_model(struct server *s, const cJSON *root, unsigned tasks,
                             struct problem *p)
 {
     const cJSON *v = params_field(root, "model");
 
     if (!v)
-        return &s->workers[0];
+        return params_default_model(s, tasks);
     if (!cJSON_IsString(v)) {
         problem(p, 400, "model", "model must be a string");
         return NULL;

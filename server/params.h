@@ -33,8 +33,16 @@ bool params_int(const cJSON *root, const char *name, int64_t lowest,
 bool params_ids(const cJSON *list, const char *name, size_t max,
                 uint32_t n_vocab, int32_t **ids, size_t *n, struct problem *p);
 
-/* The worker that `model` names; the first without it. NULL: refused. */
-struct worker *params_model(struct server *s, const cJSON *root,
+/* Tasks that a route serves, as a set. */
+#define TASK_BIT(task) (1u << (task))
+#define ANY_TASK       (~0u)
+
+/* The model of a request that names none. */
+struct worker *params_default_model(struct server *s, unsigned tasks);
+
+/* The worker that `model` names; without it, the first whose task is among
+ * these. NULL: refused. */
+struct worker *params_model(struct server *s, const cJSON *root, unsigned tasks,
                             struct problem *p);
 
 /* Everything of the route that job->gen.shape stands for, into job->gen. */
@@ -47,5 +55,9 @@ bool params_chat_logprobs(const cJSON *root, int64_t *logprobs,
                           struct problem *p);
 bool params_max_completion_tokens(const cJSON *root, int64_t *tokens,
                                   struct problem *p);
+
+/* Everything of a route for encoders into job->enc. */
+bool params_encode(const struct config *c, const cJSON *root,
+                   enum encode_shape shape, struct job *job, struct problem *p);
 
 #endif

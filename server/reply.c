@@ -60,6 +60,20 @@ const char *reply_reason(unsigned status)
     return row < N_TABLE ? table[row].reason : "Error";
 }
 
+const char *reply_type(unsigned status)
+{
+    const size_t row = reply_status_row(status);
+
+    return row < N_TABLE ? table[row].type : "server_error";
+}
+
+const char *reply_code(unsigned status)
+{
+    const size_t row = reply_status_row(status);
+
+    return row < N_TABLE ? table[row].code : "error";
+}
+
 /* ---- building ------------------------------------------------------------ */
 
 static void header(struct request *r, const char *name, const char *value)
@@ -105,24 +119,54 @@ void reply_json(struct request *r, struct buf *body)
 void reply_error_body(struct buf *out, unsigned status, const char *param,
                       const char *code, const char *message)
 {
-    const size_t row = reply_status_row(status);
     struct json j = json_into(out);
 
     json_open(&j, '{');
     json_key(&j, "error");
     json_open(&j, '{');
     json_key_str(&j, "message", message);
-    json_key_str(&j, "type", row < N_TABLE ? table[row].type : "server_error");
+    json_key_str(&j, "type", reply_type(status));
     json_key(&j, "param");
     if (param)
         json_str(&j, param);
     else
         json_null(&j);
-    json_key_str(&j, "code",
-                 code            ? code
-                 : row < N_TABLE ? table[row].code
-                                 : "error");
+    json_key_str(&j, "code", code ? code : reply_code(status));
     json_close(&j, '}');
+    json_close(&j, '}');
+}
+
+/* text-embeddings-inference's names for what goes wrong. */
+static const char *tei_type(unsigned status)
+{
+    switch (status) {
+    case 413:
+    case 422:
+        return "Validation";
+    case 429:
+    case 503:
+        return "Overloaded";
+    case 400:
+    case 404:
+    case 405:
+    case 415:
+        return "Validation";
+    case 401:
+    case 403:
+        return "Unauthorized";
+    default:
+        return "Backend";
+    }
+}
+
+static void tei_error_body(struct buf *out, unsigned status,
+                           const char *message)
+{
+    struct json j = json_into(out);
+
+    json_open(&j, '{');
+    json_key_str(&j, "error", message);
+    json_key_str(&j, "error_type", tei_type(status));
     json_close(&j, '}');
 }
 
@@ -140,7 +184,10 @@ static void error_reply(struct request *r, unsigned status, const char *param,
     char message[512];
 
     vsnprintf(message, sizeof(message), fmt, ap);
-    reply_error_body(&body, status, param, code, message);
+    if (route_is_tei(r->route))
+        tei_error_body(&body, status, message);
+    else
+        reply_error_body(&body, status, param, code, message);
     if (body.failed) {
         buf_release(&body);
         reply_static(r, "application/json", lost, sizeof(lost) - 1);
@@ -188,6 +235,8 @@ unsigned reply_status(int infer_status)
         return 400;
     case INFER_ETOOLONG:
         return 422;
+    case WORKER_LATE:
+        return 504;
     case INFER_EBUSY:
     case INFER_ENOMEM:
         return 503;

@@ -37,6 +37,8 @@ size_t reply_status_row(unsigned status);
 unsigned reply_row_status(size_t row); /* 0: other, or no such row */
 
 const char *reply_reason(unsigned status);
+const char *reply_type(unsigned status); /* of an error, as its code */
+const char *reply_code(unsigned status);
 
 /* Give r->response to MHD; false: MHD refused, close the connection. */
 bool reply_send(struct request *r);

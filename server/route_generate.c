@@ -29,7 +29,8 @@ static void run(struct request *r, enum api_shape shape)
     cJSON *root = NULL;
     struct job *job = NULL;
 
-    if (!route_begin(r, JOB_GENERATE, &root, &job))
+    if (!route_begin(r, JOB_GENERATE, TASK_BIT(INFER_TASK_GENERATE), &root,
+                     &job))
         goto out;
     job->gen.shape = shape;
     if (!params_generate(r->srv->config, root, job, &p)) {

@@ -6,13 +6,20 @@
 
 #include <string.h>
 
+static const char *const tasks[] = {
+    [INFER_TASK_GENERATE] = "generate",
+    [INFER_TASK_EMBED] = "embed",
+    [INFER_TASK_CLASSIFY] = "classify",
+    [INFER_TASK_RERANK] = "rerank",
+};
+
 static void write_info(struct json *j, const struct worker *w)
 {
     const struct infer_model_info *m = w->info;
 
     json_key(j, "meta");
     json_open(j, '{');
-    json_key_str(j, "task", "generate");
+    json_key_str(j, "task", tasks[m->task]);
     json_key_str(j, "architecture", m->arch);
     json_key_str(j, "name", m->name);
     json_key_str(j, "quantization", m->type);
@@ -20,6 +27,12 @@ static void write_info(struct json *j, const struct worker *w)
     json_key_uint(j, "vocabulary", m->n_vocab);
     json_key_uint(j, "context", w->n_ctx);
     json_key_uint(j, "context_trained", m->n_ctx_train);
+    if (m->task == INFER_TASK_EMBED)
+        json_key_uint(j, "dimensions", m->n_out);
+    if (m->n_classes)
+        json_key_uint(j, "classes", m->n_classes);
+    if (w->n_members > 1)
+        json_key_uint(j, "members", w->n_members);
     json_close(j, '}');
 }
 

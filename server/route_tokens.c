@@ -43,7 +43,7 @@ static void run(struct request *r, enum job_kind kind)
     struct job *job = NULL;
     bool ok;
 
-    if (!route_begin(r, kind, &root, &job))
+    if (!route_begin(r, kind, ANY_TASK, &root, &job))
         goto out;
     ok = kind == JOB_TOKENIZE ? take_text(root, job, &p)
                               : take_ids(root, job, &p);

@@ -12,6 +12,15 @@ const struct route routes[N_ROUTES] = {
     [ROUTE_MODEL] = {"/v1/models/", false, false, route_model},
     [ROUTE_TOKENIZE] = {"/v1/tokenize", true, false, route_tokenize},
     [ROUTE_DETOKENIZE] = {"/v1/detokenize", true, false, route_detokenize},
+    [ROUTE_EMBEDDINGS] = {"/v1/embeddings", true, false, route_embeddings},
+    [ROUTE_CLASSIFY] = {"/v1/classify", true, false, route_classify},
+    [ROUTE_RERANK] = {"/v1/rerank", true, false, route_rerank},
+    [ROUTE_TEI_EMBED] = {"/embed", true, false, route_tei_embed},
+    [ROUTE_TEI_PREDICT] = {"/predict", true, false, route_tei_predict},
+    [ROUTE_TEI_RERANK] = {"/rerank", true, false, route_tei_rerank},
+    [ROUTE_TEI_TOKENIZE] = {"/tokenize", true, false, route_tei_tokenize},
+    [ROUTE_TEI_DECODE] = {"/decode", true, false, route_tei_decode},
+    [ROUTE_TEI_INFO] = {"/info", false, false, route_tei_info},
     [ROUTE_HEALTHZ] = {"/healthz", false, true, route_healthz},
     [ROUTE_READYZ] = {"/readyz", false, true, route_readyz},
     [ROUTE_METRICS] = {"/metrics", false, true, route_metrics},
@@ -30,8 +39,27 @@ void route_refuse(struct request *r, const struct problem *p)
         reply_error(r, p->status, param, p->code, "%s", p->message);
 }
 
-bool route_begin(struct request *r, enum job_kind kind, cJSON **root,
-                 struct job **job)
+static const char *const task_verbs[] = {
+    [INFER_TASK_GENERATE] = "generates text",
+    [INFER_TASK_EMBED] = "embeds texts",
+    [INFER_TASK_CLASSIFY] = "classifies texts",
+    [INFER_TASK_RERANK] = "ranks documents",
+};
+
+bool route_ready(struct request *r, const struct worker *w, unsigned tasks)
+{
+    if (!admit_ready(r, w))
+        return false;
+    if (tasks & TASK_BIT(w->info->task))
+        return true;
+    reply_error(r, 400, "model", "wrong_task",
+                "the model '%s' %s, which is not what %s does", w->config->name,
+                task_verbs[w->info->task], routes[r->route].path);
+    return false;
+}
+
+bool route_begin(struct request *r, enum job_kind kind, unsigned tasks,
+                 cJSON **root, struct job **job)
 {
     struct problem p = {0};
     struct worker *w = NULL;
@@ -40,7 +68,7 @@ bool route_begin(struct request *r, enum job_kind kind, cJSON **root,
     *job = NULL;
     *root = params_parse(&r->body, &p);
     if (*root)
-        w = params_model(r->srv, *root, &p);
+        w = params_model(r->srv, *root, tasks, &p);
     if (!w) {
         route_refuse(r, &p);
         return false;
@@ -52,7 +80,7 @@ bool route_begin(struct request *r, enum job_kind kind, cJSON **root,
                     "this key may not use the model '%s'", r->model);
         return false;
     }
-    ready = admit_ready(r, w);
+    ready = route_ready(r, w, tasks);
     if (ready)
         *job = job_create(kind, w);
     if (ready && !*job)

@@ -12,6 +12,15 @@ void route_models(struct request *r);
 void route_model(struct request *r);
 void route_tokenize(struct request *r);
 void route_detokenize(struct request *r);
+void route_embeddings(struct request *r);
+void route_classify(struct request *r);
+void route_rerank(struct request *r);
+void route_tei_embed(struct request *r);
+void route_tei_predict(struct request *r);
+void route_tei_rerank(struct request *r);
+void route_tei_tokenize(struct request *r);
+void route_tei_decode(struct request *r);
+void route_tei_info(struct request *r);
 void route_healthz(struct request *r);
 void route_readyz(struct request *r);
 void route_metrics(struct request *r);
@@ -19,9 +28,12 @@ void route_openapi(struct request *r);
 void route_index(struct request *r);
 
 /* Common to the routes with a body: parse, find the model, make a job of this
- * kind. false: answered. The caller deletes *root in any case. */
-bool route_begin(struct request *r, enum job_kind kind, cJSON **root,
-                 struct job **job);
+ * kind for a model of these tasks (TASK_BIT). false: answered. The caller
+ * deletes *root in any case. */
+bool route_begin(struct request *r, enum job_kind kind, unsigned tasks,
+                 cJSON **root, struct job **job);
+/* Can this model serve this route now? Otherwise r is answered. */
+bool route_ready(struct request *r, const struct worker *w, unsigned tasks);
 void route_refuse(struct request *r, const struct problem *p);
 /* Hand over, or answer why not. Takes over job. */
 void route_submit(struct request *r, struct job *job);

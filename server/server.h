@@ -28,6 +28,15 @@ enum route_id {
     ROUTE_MODEL,
     ROUTE_TOKENIZE,
     ROUTE_DETOKENIZE,
+    ROUTE_EMBEDDINGS,
+    ROUTE_CLASSIFY,
+    ROUTE_RERANK,
+    ROUTE_TEI_EMBED,
+    ROUTE_TEI_PREDICT,
+    ROUTE_TEI_RERANK,
+    ROUTE_TEI_TOKENIZE,
+    ROUTE_TEI_DECODE,
+    ROUTE_TEI_INFO,
     ROUTE_HEALTHZ,
     ROUTE_READYZ,
     ROUTE_METRICS,
@@ -46,6 +55,12 @@ struct route {
 };
 
 extern const struct route routes[N_ROUTES];
+
+/* Errors there have the shape of text-embeddings-inference. */
+static inline bool route_is_tei(enum route_id id)
+{
+    return id >= ROUTE_TEI_EMBED && id <= ROUTE_TEI_INFO;
+}
 
 /* ---- connections and requests -------------------------------------------- */
 

@@ -72,6 +72,8 @@ static void job_done(struct worker *w, struct job *job, struct buf *body)
 
     for (size_t i = 0; i < job->gen.n_prompts; i++)
         prompt_started(w, &job->gen.prompts[i]);
+    for (size_t i = 0; i < job->enc.n_inputs; i++)
+        encode_started(w, &job->enc.inputs[i]);
     while (!(c = chunk_create(CHUNK_DONE, w, job)))
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     c->error = job->error;
@@ -304,6 +306,41 @@ static void start_generate(struct worker *w, struct job *job)
         job_done(w, job, NULL);
 }
 
+void worker_encoded(struct worker *w, struct job *job)
+{
+    struct buf body = {0};
+
+    if (job->error.status == 0 && job->enc.late)
+        job_fail(job, WORKER_LATE, "the deadline passed before the last result",
+                 "deadline_ms");
+    if (job->error.status == 0 && !job_cancelled(job))
+        encode_reply(w, job, &body);
+    if (job->enc.started_ns > job->arrived_ns)
+        histogram_add(&w->stats.queue,
+                      (double)(job->enc.started_ns - job->arrived_ns) * 1e-9);
+    job_done(w, job, &body);
+}
+
+static void start_encode(struct worker *w, struct job *job)
+{
+    if (job->error.status || job_cancelled(job) || !encode_submit(w, job))
+        worker_encoded(w, job);
+}
+
+static int token_job(struct worker *w, struct job *job, struct buf *body)
+{
+    switch (job->kind) {
+    case JOB_TOKENIZE:
+        return tokenize_job(w->model, job, body, &job->error);
+    case JOB_TEI_TOKENIZE:
+        return tei_tokenize_job(w->model, job, body, &job->error);
+    case JOB_TEI_DECODE:
+        return tei_decode_job(w->model, job, body, &job->error);
+    default:
+        return detokenize_job(w->model, job, body, &job->error);
+    }
+}
+
 static void start_job(struct worker *w, struct job *job)
 {
     struct buf body = {0};
@@ -317,10 +354,11 @@ static void start_job(struct worker *w, struct job *job)
         start_generate(w, job);
         return;
     }
-    if (job->kind == JOB_TOKENIZE)
-        rc = tokenize_job(w->model, job, &body, &job->error);
-    else
-        rc = detokenize_job(w->model, job, &body, &job->error);
+    if (job->kind == JOB_ENCODE) {
+        start_encode(w, job);
+        return;
+    }
+    rc = token_job(w, job, &body);
     if (rc)
         buf_release(&body);
     job_done(w, job, rc ? NULL : &body);
@@ -350,6 +388,9 @@ static void start_jobs(struct worker *w)
     while (w->intake) {
         struct job *job = w->intake;
 
+        /* a thousand texts are tokenized in parts, between steps */
+        if (job->kind == JOB_ENCODE && !encode_prepare(w, job, until))
+            break;
         w->intake = job->next;
         if (!w->intake)
             w->intake_last = NULL;
@@ -382,11 +423,49 @@ static void publish(struct worker *w)
 #undef PUBLISH
 }
 
+/* Figures of all members together. */
+static void publish_encoders(struct worker *w)
+{
+    struct worker_stats *t = &w->stats;
+    uint64_t waiting = 0, tokens = 0;
+
+    for (size_t i = 0; i < w->n_members; i++) {
+        struct infer_batcher_stats s;
+
+        infer_batcher_stats(w->members[i].batcher, &s);
+        waiting += s.n_waiting;
+        tokens += s.n_tokens;
+    }
+    atomic_store_explicit(&t->waiting, (uint32_t)waiting, memory_order_relaxed);
+    atomic_store_explicit(&t->prompt_tokens, tokens, memory_order_relaxed);
+}
+
+static size_t step_encoders(struct worker *w)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->n_members; i++) {
+        struct infer_batcher_stats before, after;
+
+        infer_batcher_stats(w->members[i].batcher, &before);
+        n += infer_batcher_step(w->members[i].batcher);
+        infer_batcher_stats(w->members[i].batcher, &after);
+        if (after.n_steps != before.n_steps) {
+            histogram_add(&w->stats.step_seconds, (double)after.step_ns * 1e-9);
+            histogram_add(&w->stats.step_rows, after.step_tokens);
+        }
+    }
+    publish_encoders(w);
+    return n;
+}
+
 static size_t step(struct worker *w)
 {
     struct infer_engine_stats before, after;
     size_t n;
 
+    if (!w->engine)
+        return step_encoders(w);
     infer_engine_stats(w->engine, &before);
     n = infer_engine_step(w->engine);
     infer_engine_stats(w->engine, &after);
@@ -411,6 +490,49 @@ static void idle(struct worker *w)
         continue;
 }
 
+/* Classifiers that are averaged must mean the same by each score. */
+static int check_member(const struct worker *w, size_t i,
+                        struct infer_error *err)
+{
+    const struct infer_model_info *a = infer_model_info(w->model);
+    const struct infer_model_info *b = infer_model_info(w->members[i].model);
+    bool same = a->task == INFER_TASK_CLASSIFY && b->task == a->task &&
+                a->n_classes == b->n_classes && a->classifier == b->classifier;
+
+    for (uint32_t c = 0; same && c < a->n_classes; c++)
+        same = strcmp(a->labels[c], b->labels[c]) == 0;
+    return same ? 0
+                : config_fail(err, INFER_EINVAL,
+                              "'%s' and '%s' are not classifiers of the same "
+                              "classes",
+                              a->path, b->path);
+}
+
+static int load_encoders(struct worker *w, struct infer_error *err)
+{
+    const struct engine_config *c = &w->config->engine;
+    const struct infer_model_params mp = {.cpu = w->cpu};
+    int rc = 0;
+
+    for (size_t i = 0; i < w->n_members && rc == 0; i++) {
+        struct member *m = &w->members[i];
+        struct infer_batcher_params bp = {
+            .max_tokens = (uint32_t)c->step_tokens, .max_waiting = UINT32_MAX};
+
+        if (i > 0) {
+            rc = infer_model_load(&m->model, w->config->more.items[i - 1], &mp,
+                                  err);
+            if (rc == 0)
+                rc = check_member(w, i, err);
+        }
+        if (rc == 0 && bp.max_tokens < infer_model_info(m->model)->n_ctx_train)
+            bp.max_tokens = infer_model_info(m->model)->n_ctx_train;
+        if (rc == 0)
+            rc = infer_batcher_create(&m->batcher, m->model, w->team, &bp, err);
+    }
+    return rc;
+}
+
 static int load(struct worker *w, struct infer_error *err)
 {
     const struct engine_config *c = &w->config->engine;
@@ -428,6 +550,14 @@ static int load(struct worker *w, struct infer_error *err)
     };
     int rc = infer_model_load(&w->model, w->config->path, &mp, err);
 
+    w->members[0].model = w->model;
+    if (rc == 0 && infer_model_info(w->model)->task != INFER_TASK_GENERATE)
+        return load_encoders(w, err);
+    if (rc == 0 && w->n_members > 1)
+        rc = config_fail(err, INFER_EINVAL,
+                         "'%s' generates text: only classifiers can be an "
+                         "ensemble",
+                         w->config->path);
     if (rc == 0)
         rc = infer_engine_create(&w->engine, w->model, w->team, &ep, err);
     if (rc == 0)
@@ -448,12 +578,14 @@ static bool announce(struct worker *w)
     pthread_mutex_unlock(w->loading);
     c = chunk_create(rc ? CHUNK_FAILED : CHUNK_LOADED, w, NULL);
     if (rc == 0) {
-        w->n_ctx = infer_engine_n_ctx(w->engine);
         w->info = infer_model_info(w->model);
+        w->n_ctx =
+            w->engine ? infer_engine_n_ctx(w->engine) : w->info->n_ctx_train;
         chat_recognise(&w->chat,
                        (enum chat_family)w->config->engine.chat_template,
                        w->info->chat_template);
-        publish(w);
+        if (w->engine)
+            publish(w);
     }
     if (c) {
         c->error = err;
@@ -477,6 +609,10 @@ static void give_back(struct worker *w)
     w->intake_last = NULL;
     infer_engine_free(w->engine);
     w->engine = NULL;
+    for (size_t i = 0; i < w->n_members; i++) {
+        infer_batcher_free(w->members[i].batcher);
+        w->members[i].batcher = NULL;
+    }
     flush(w);
 }
 
@@ -539,6 +675,7 @@ void worker_release(struct worker *w)
         return;
     pthread_join(w->thread, NULL);
     sem_destroy(&w->work);
-    infer_model_free(w->model);
+    for (size_t i = 0; i < w->n_members; i++)
+        infer_model_free(w->members[i].model);
     w->started = false;
 }

@@ -20,6 +20,12 @@ struct worker_stats {
     struct histogram ttft, inter_token, queue; /* seconds */
 };
 
+/* One of the encoders behind a name; generators have one member, no batcher. */
+struct member {
+    struct infer_model *model;
+    struct infer_batcher *batcher; /* the thread's own */
+};
+
 struct worker {
     /* set before the thread starts */
     const struct model_config *config;
@@ -39,10 +45,13 @@ struct worker {
     _Atomic int64_t waiting_tokens; /* prompt tokens before their first step */
     struct worker_stats stats;
 
+    struct member members[ENSEMBLE_MAX]; /* read-only from then on */
+    size_t n_members;                    /* fixed before the thread starts */
+
     /* the loop's own */
     bool ready;
     const struct infer_model_info *info; /* from CHUNK_LOADED on */
-    struct infer_model *model;
+    struct infer_model *model;           /* of the first member */
     struct chat_template chat;
     uint32_t n_ctx;
     uint64_t engine_bytes;
@@ -58,6 +67,9 @@ struct worker {
     struct job *intake, *intake_last; /* taken from the mailbox, in order */
     struct chunk *out, *out_last;     /* made in this step */
 };
+
+/* The thread: all results of an encoding job are there. */
+void worker_encoded(struct worker *w, struct job *job);
 
 int worker_start(struct worker *w, struct infer_error *err);
 /* Loop: hand over a job. */

@@ -329,7 +329,8 @@ def check_reply(method, path, reply):
         if reply.status not in (404, 405, 204):
             raise AssertionError(f"{method} {path}: {reply}")
         if reply.status != 204:
-            check_schema("Error", reply.json)
+            check_schema("TeiError" if "error_type" in reply.json else "Error",
+                         reply.json)
         return
     documented = op["responses"].get(str(reply.status))
     if documented is None:

@@ -1,4 +1,4 @@
-"""Write a llama-architecture GGUF file with random weights.
+"""Write GGUF files with random weights: llama's architecture, our encoder's.
 
 For tests that need a model of a certain size, where none is at hand, or a file
 to damage. The weights repeat one block of random numbers: fast to make, and
@@ -49,22 +49,9 @@ def vocabulary():
     return pieces
 
 
-def write(path, d=64, layers=2, heads=4, ff=128, ctx=512, seed=1, extra=(),
-          template=None):
-    """extra: more pieces for the vocabulary; template: chat_template."""
+def _tokenizer(extra=()):
     vocab = vocabulary() + list(extra)
-    meta = [
-        ("general.architecture", STRING, "llama"),
-        ("general.name", STRING, "random"),
-        ("llama.context_length", U32, ctx),
-        ("llama.embedding_length", U32, d),
-        ("llama.block_count", U32, layers),
-        ("llama.feed_forward_length", U32, ff),
-        ("llama.attention.head_count", U32, heads),
-        ("llama.attention.head_count_kv", U32, heads // 2),
-        ("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
-        ("llama.rope.dimension_count", U32, d // heads),
-        ("llama.vocab_size", U32, len(vocab)),
+    return len(vocab), [
         ("tokenizer.ggml.model", STRING, "llama"),
         ("tokenizer.ggml.tokens", ARRAY, (STRING, [v[0] for v in vocab])),
         ("tokenizer.ggml.scores", ARRAY, (F32, [v[1] for v in vocab])),
@@ -73,17 +60,70 @@ def write(path, d=64, layers=2, heads=4, ff=128, ctx=512, seed=1, extra=(),
         ("tokenizer.ggml.eos_token_id", U32, 2),
         ("tokenizer.ggml.unknown_token_id", U32, 0),
     ]
-    if template is not None:
-        meta.append(("tokenizer.chat_template", STRING, template))
+
+
+def _shape(arch, d, layers, heads, ff, ctx, n_vocab):
+    return [
+        ("general.architecture", STRING, arch),
+        ("general.name", STRING, "random"),
+        (f"{arch}.context_length", U32, ctx),
+        (f"{arch}.embedding_length", U32, d),
+        (f"{arch}.block_count", U32, layers),
+        (f"{arch}.feed_forward_length", U32, ff),
+        (f"{arch}.attention.head_count", U32, heads),
+        (f"{arch}.attention.head_count_kv", U32, heads // 2),
+        (f"{arch}.attention.layer_norm_rms_epsilon", F32, 1e-5),
+        (f"{arch}.rope.dimension_count", U32, d // heads),
+        (f"{arch}.vocab_size", U32, n_vocab),
+    ]
+
+
+def _layers(d, layers, ff, n_vocab):
     kv = d // 2
-    tensors = [("token_embd.weight", [d, len(vocab)]),
+    tensors = [("token_embd.weight", [d, n_vocab]),
                ("output_norm.weight", [d])]
     for i in range(layers):
         tensors += [(f"blk.{i}.{name}.weight", shape) for name, shape in (
             ("attn_norm", [d]), ("attn_q", [d, d]), ("attn_k", [d, kv]),
             ("attn_v", [d, kv]), ("attn_output", [d, d]), ("ffn_norm", [d]),
             ("ffn_gate", [d, ff]), ("ffn_up", [d, ff]), ("ffn_down", [ff, d]))]
+    return tensors
 
+
+def write(path, d=64, layers=2, heads=4, ff=128, ctx=512, seed=1, extra=(),
+          template=None):
+    """extra: more pieces for the vocabulary; template: chat_template."""
+    n_vocab, tokenizer = _tokenizer(extra)
+    if template is not None:
+        tokenizer.append(("tokenizer.chat_template", STRING, template))
+    _write(path, _shape("llama", d, layers, heads, ff, ctx, n_vocab) +
+           tokenizer, _layers(d, layers, ff, n_vocab), seed)
+
+
+def write_encoder(path, labels=(), kind=None, d=64, layers=2, ctx=128,
+                  buckets=0, keys=(), seed=1):
+    """labels: none, an embedder; one without kind, a reranker."""
+    arch = "inferd-encoder"
+    n_vocab, tokenizer = _tokenizer()
+    meta = _shape(arch, d, layers, 4, 2 * d, ctx, n_vocab) + tokenizer
+    meta += [(f"{arch}.pooling_type", U32, 1), *keys]
+    tensors = _layers(d, layers, 2 * d, n_vocab)
+    if buckets:
+        meta += [(f"{arch}.ngram.{name}", U32, value) for name, value in (
+            ("buckets", buckets), ("min", 1), ("max", 2), ("char_min", 3),
+            ("char_max", 4))]
+        tensors.append(("ngram_embd.weight", [d, buckets]))
+    if kind:
+        meta.append(("inferd.classifier.kind", STRING, kind))
+    if labels:
+        meta.append((f"{arch}.classifier.output_labels", ARRAY,
+                     (STRING, list(labels))))
+        tensors += [("cls.output.weight", [d, len(labels)]),
+                    ("cls.output.bias", [len(labels)])]
+    _write(path, meta, tensors, seed)
+
+
+def _write(path, meta, tensors, seed):
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(meta))
     head += b"".join(_entry(*entry) for entry in meta)
     offset = 0
