@@ -102,7 +102,8 @@ $B/%.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX  $<")
 	$(Q)$(CXX) $(CPPFLAGS_ALL) $(CXXFLAGS_ALL) -MMD -MP -c $< -o $@
-$B/server/openapi.o: openapi.yaml # .incbin, unseen by -MMD
+$B/server/openapi.o: openapi.yaml # .incbin, unseen by -MMD and by ccache
+$B/server/openapi.o: CPPFLAGS_ALL += -DOPENAPI_SUM=$(firstword $(shell cksum openapi.yaml))
 $B/libinfer.a: $(CORE_OBJ)
 	$(if $(V),,@echo "  AR   $@")
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
