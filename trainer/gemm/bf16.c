@@ -81,7 +81,7 @@ static size_t even_part(const struct bf16_kernels *kern, size_t k, size_t max)
 int train_bf16_create(struct bf16_work *w, const struct bf16_kernels *kern,
                       int n_members, struct infer_error *err)
 {
-    const size_t a_words = kern->unit_rows * kern->k_max / 2;
+    const size_t a_words = kern->unit_words;
     const size_t words = a_words + ALONE_WORDS;
     const size_t total = SHARED_WORDS + (size_t)n_members * words;
     uint32_t *at;
@@ -229,8 +229,18 @@ struct block {
     const uint32_t *b; /* packed; panels are `stride` words apart */
     size_t stride;
     size_t k0, k, n0, n;
+    size_t rows;     /* of a unit */
     size_t n_i, n_j; /* units: row blocks, column blocks */
 };
+
+/* Rows of a unit, at most: those whose inputs fit a member's work space. */
+static size_t unit_rows(const struct bf16_kernels *kern, size_t k)
+{
+    const size_t step = even_part(kern, k ? k : 1, kern->k_max);
+    const size_t fit = kern->unit_words / (step / 2);
+
+    return min_size(kern->unit_rows, fit / kern->tile_rows * kern->tile_rows);
+}
 
 static void set_units(const struct bf16_kernels *kern, struct block *x,
                       int n_members)
@@ -238,13 +248,16 @@ static void set_units(const struct bf16_kernels *kern, struct block *x,
     const size_t members = (size_t)n_members;
     const size_t m = x->p->m;
     const size_t panels = ceil_div(x->n, BF16_N);
+    size_t n = ceil_div(m, unit_rows(kern, x->k));
 
-    x->n_i = ceil_div(m, kern->unit_rows);
     x->n_j = 1;
     if (m >= UNIT_ROWS_MIN * members)
-        x->n_i = ceil_div(x->n_i, members) * members;
+        n = ceil_div(n, members) * members;
     else
         x->n_j = min_size(panels, members);
+    x->rows = kern->even ? ceil_div(m, n ? n : 1)
+                         : round_up(ceil_div(m, n ? n : 1), kern->tile_rows);
+    x->n_i = x->rows ? ceil_div(m, x->rows) : 0;
 }
 
 /* A tile of C: rows [r, ...) of the unit at `row`, panel j. */
@@ -304,8 +317,8 @@ static void run_unit(const struct bf16_kernels *kern, const struct block *x,
     const struct train_product *p = x->p;
     const size_t panels = ceil_div(x->n, BF16_N);
     const size_t i = unit / x->n_j, j = unit % x->n_j;
-    const size_t row = p->m * i / x->n_i;
-    const size_t rows = p->m * (i + 1) / x->n_i - row;
+    const size_t row = i * x->rows;
+    const size_t rows = min_size(x->rows, p->m - row);
     const size_t step = even_part(kern, x->k, kern->k_max);
     size_t at = 0;
 

@@ -50,11 +50,13 @@ typedef void bf16_tile_fn(const struct bf16_tile *t, const uint32_t *a,
 
 struct bf16_kernels {
     const char *name;
-    size_t tile_rows;   /* of C, at most */
-    size_t row_unit;    /* rows of a tile of A are zero-padded to it */
-    size_t k_unit;      /* and inputs to this */
-    size_t k_max;       /* inputs that A and B in the caches may have */
-    size_t unit_rows;   /* rows that a member takes at once, at most */
+    size_t tile_rows; /* of C, at most */
+    size_t row_unit;  /* rows of a tile of A are zero-padded to it */
+    size_t k_unit;    /* and inputs to this */
+    size_t k_max;     /* inputs that A and B in the caches may have */
+    size_t unit_rows; /* rows that a member takes at once, at most */
+    size_t
+        unit_words; /* of packed A that they may fill, >= tile_rows k_max / 2 */
     size_t group_words; /* of panels that a tile of A meets before the next */
     bool even;          /* tiles of a unit are of even height */
     bf16_pack_fn *along, *across;     /* of B */

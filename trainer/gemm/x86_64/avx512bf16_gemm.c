@@ -117,6 +117,7 @@ void train_bf16_avx512(struct bf16_kernels *k)
                                .k_unit = 2,
                                .k_max = 512,
                                .unit_rows = 16 * BF16_M,
+                               .unit_words = 16 * BF16_M * 512 / 2,
                                .even = true,
                                .along = train_bf16_along,
                                .across = train_bf16_across,
