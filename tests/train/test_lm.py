@@ -107,6 +107,9 @@ class RunTest(unittest.TestCase):
         config = json.loads(read(self.run_dir, "config.json"))
         self.assertEqual(config["argv"][0], "lm")
         self.assertIn(self.text, config["argv"])
+        # measured once: a resumed run keeps it
+        self.assertIn(config["argv"][config["argv"].index("--precision") + 1],
+                      ("f32", "bf16"))
         self.assertEqual(config["width"], 32)
 
     def test_metrics(self):
@@ -185,7 +188,8 @@ class RunTest(unittest.TestCase):
         import harness
         server = harness.Server(model=self.run_dir + "/model.gguf")
         try:
-            reply = server.generate(prompt="The ", max_tokens=8)
+            reply = server.generate(prompt="The ", max_tokens=8,
+                                    ignore_eos=True)
             self.assertEqual(reply.status, 200, reply)
             self.assertEqual(reply.json["usage"]["completion_tokens"], 8)
         finally:

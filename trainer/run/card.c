@@ -14,8 +14,21 @@
 
 enum { PATH_LEN = 4096 };
 
+/* What "auto" was found to be joins the command line: it is measured, and a
+ * resumed run must not measure anew. */
+static void add_precision(cJSON *words, const struct train_lm *o,
+                          enum train_precision used)
+{
+    if (o->precision != TRAIN_AUTO)
+        return;
+    cJSON_AddItemToArray(words, cJSON_CreateString("--precision"));
+    cJSON_AddItemToArray(
+        words, cJSON_CreateString(used == TRAIN_BF16 ? "bf16" : "f32"));
+}
+
 int train_config_write(const struct train_lm *o, const char *const *argv,
-                       uint32_t n_vocab, struct infer_error *err)
+                       enum train_precision used, uint32_t n_vocab,
+                       struct infer_error *err)
 {
     cJSON *config = cJSON_CreateObject();
     cJSON *words = cJSON_AddArrayToObject(config, "argv");
@@ -24,6 +37,7 @@ int train_config_write(const struct train_lm *o, const char *const *argv,
 
     for (; words && *argv; argv++)
         cJSON_AddItemToArray(words, cJSON_CreateString(*argv));
+    add_precision(words, o, used);
     cJSON_AddStringToObject(config, "version", infer_version());
     cJSON_AddNumberToObject(config, "vocabulary", n_vocab);
     cJSON_AddNumberToObject(config, "layers", (double)o->layers);

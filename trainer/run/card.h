@@ -8,8 +8,10 @@
 #include "trainer/run/checkpoint.h"
 #include "trainer/run/lm.h"
 
+/* used: the precision of the products, never TRAIN_AUTO */
 int train_config_write(const struct train_lm *o, const char *const *argv,
-                       uint32_t n_vocab, struct infer_error *err);
+                       enum train_precision used, uint32_t n_vocab,
+                       struct infer_error *err);
 
 /*
  * The command line that config.json holds, NULL-terminated; free it and its

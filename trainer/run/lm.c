@@ -393,7 +393,8 @@ static int open_run(struct run *r)
 
 static int write_config(const struct run *r, const char *const *argv)
 {
-    return r->first ? train_config_write(r->o, argv, r->corpus.n_vocab, r->err)
+    return r->first ? train_config_write(r->o, argv, r->precision,
+                                         r->corpus.n_vocab, r->err)
                     : 0;
 }
 
