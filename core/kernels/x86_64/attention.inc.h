@@ -67,8 +67,9 @@ score_blocks(const struct infer_attn *a, const struct tile *t,
         EACH (r, R) {
             const vf qi = v_set1(q[r][i]);
 
+            /* not fused: rounded as the definition rounds */
             EACH (v, NB * KV_VECS)
-                acc[r][v] = v_fma(qi, kv[v], acc[r][v]);
+                acc[r][v] = v_add(acc[r][v], v_mul(qi, kv[v]));
         }
     }
     EACH (r, R)

@@ -219,8 +219,8 @@ static void rope_halves(float *x, const float *cs, size_t half)
         vf c, s;
 
         v_load_cs(cs + 2 * i, &c, &s);
-        v_store(x + i, v_fnma(b, s, v_mul(a, c)));
-        v_store(x + half + i, v_fma(b, c, v_mul(a, s)));
+        v_store(x + i, v_sub(v_mul(a, c), v_mul(b, s)));
+        v_store(x + half + i, v_add(v_mul(a, s), v_mul(b, c)));
     }
     for (; i < half; i++) {
         const float a = x[i], b = x[half + i];

@@ -196,11 +196,12 @@ static inline vf v_ldexp(vf a, vf n)
                  v_exponent(_mm256_sub_epi32(all, half)));
 }
 
-/* Pairs (a, b) rotated by cs = (cos, sin): (a c - b s, a s + b c). */
+/* Pairs (a, b) rotated by cs = (cos, sin): (a c - b s, a s + b c),
+ * rounded as the definition rounds: nothing is fused. */
 static inline vf v_rotate_pairs(vf x, vf cs)
 {
-    return _mm256_fmaddsub_ps(
-        x, _mm256_moveldup_ps(cs),
+    return _mm256_addsub_ps(
+        _mm256_mul_ps(x, _mm256_moveldup_ps(cs)),
         _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), _mm256_movehdup_ps(cs)));
 }
 

@@ -170,12 +170,15 @@ static inline vf v_ldexp(vf a, vf n)
     return _mm512_scalef_ps(a, n);
 }
 
-/* Pairs (a, b) rotated by cs = (cos, sin): (a c - b s, a s + b c). */
+/* Pairs (a, b) rotated by cs = (cos, sin): (a c - b s, a s + b c),
+ * rounded as the definition rounds: nothing is fused. */
 static inline vf v_rotate_pairs(vf x, vf cs)
 {
-    return _mm512_fmaddsub_ps(
-        x, _mm512_moveldup_ps(cs),
-        _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_movehdup_ps(cs)));
+    const vf a = _mm512_mul_ps(x, _mm512_moveldup_ps(cs));
+    const vf b =
+        _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_movehdup_ps(cs));
+
+    return _mm512_mask_sub_ps(_mm512_add_ps(a, b), 0x5555, a, b);
 }
 
 /* VW cosines and VW sines from 2 * VW interleaved values. */
