@@ -311,6 +311,50 @@ void infer_session_rewind(struct infer_session *s, uint32_t seq,
                           uint32_t n_tokens);
 void infer_session_free(struct infer_session *s);
 
+/* ---- grammars: constrained output --------------------------------------- */
+
+/*
+ * What a text may be, byte by byte. A grammar is built of parts, bottom up,
+ * and knows nothing of any model; once finished it never changes, and any
+ * number of threads and requests may share it.
+ *
+ * A builder that fails (out of memory, too large) returns 0, as do all after
+ * it, and infer_grammar_finish() tells; so only that needs to be checked.
+ */
+struct infer_grammar; /* opaque */
+
+int infer_grammar_create(struct infer_grammar **g, struct infer_error *err);
+
+/* One byte of a set: byte b is bit b % 8 of set[b / 8]. */
+uint32_t infer_grammar_bytes(struct infer_grammar *g, const uint8_t set[32]);
+uint32_t infer_grammar_text(struct infer_grammar *g, const char *text,
+                            size_t len);
+/* All of n parts, one after the other; none: the empty text. */
+uint32_t infer_grammar_sequence(struct infer_grammar *g, const uint32_t *parts,
+                                size_t n);
+/* One of n parts. Of more than 512 that begin alike, the later may get lost:
+ * make a tree of them. */
+uint32_t infer_grammar_choice(struct infer_grammar *g, const uint32_t *parts,
+                              size_t n);
+/* A part that is not empty, `least` to `most` times; UINT32_MAX: no end. */
+uint32_t infer_grammar_repeat(struct infer_grammar *g, uint32_t part,
+                              uint32_t least, uint32_t most);
+/* A name for a part that is made later; so a grammar may recurse. */
+uint32_t infer_grammar_rule(struct infer_grammar *g);
+void infer_grammar_define(struct infer_grammar *g, uint32_t rule,
+                          uint32_t part);
+
+/*
+ * The text is a `start`. culprit (may be NULL) gets the part at fault.
+ * Cost    O(parts), times the rules that refer to later ones at worst
+ * Errors  EINVAL (something can never end, recurses before it has taken a
+ *         byte, or repeats what may be empty), ETOOLONG (over 131,071 parts,
+ *         1 MiB of text, 4096 rules), ENOMEM
+ */
+int infer_grammar_finish(struct infer_grammar *g, uint32_t start,
+                         uint32_t *culprit, struct infer_error *err);
+void infer_grammar_free(struct infer_grammar *g);
+
 /* ---- engine: continuous batching ---------------------------------------- */
 
 struct infer_engine; /* opaque; all calls from one thread */
@@ -352,7 +396,8 @@ void infer_sampling_default(struct infer_sampling *s);
 enum infer_finish {
     INFER_FINISH_NONE,      /* still running */
     INFER_FINISH_STOP,      /* end of text, a stop string or a stop id */
-    INFER_FINISH_LENGTH,    /* max_tokens or the context is used up */
+    INFER_FINISH_LENGTH,    /* max_tokens or the context is used up, or a
+                               grammar's text is cut short */
     INFER_FINISH_CANCELLED, /* the cancel flag was raised */
     INFER_FINISH_DEADLINE,  /* deadline_ns passed */
     INFER_FINISH_ERROR      /* NaN logits: the model is broken */
@@ -407,6 +452,12 @@ struct infer_request {     /* copied by submit, but for user and cancel */
     size_t n_stop;
     const int32_t *stop_ids; /* [n_stop_ids] */
     size_t n_stop_ids;
+    /* The output is a text of this grammar, or finish is LENGTH (also where a
+     * stop string or id cuts it short). It ends by itself when nothing can
+     * follow; ignore_eos has no effect. NULL: any text. Must live until
+     * request_done. Errors of submit: EUNSUPPORTED, if the vocabulary lacks a
+     * character of ASCII. */
+    const struct infer_grammar *grammar;
     uint64_t cache_scope;  /* prefixes are shared within one scope only */
     int32_t priority;      /* higher starts first; ties by arrival */
     uint64_t deadline_ns;  /* infer_clock_ns() time; 0: none */

@@ -72,6 +72,7 @@ static void generate_release(struct generate *g)
     free(g->prompts);
     free(g->stop);
     free(g->stop_ids);
+    infer_grammar_free(g->grammar);
     free((void *)(uintptr_t)g->sampling.bias);
 }
 

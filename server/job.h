@@ -63,7 +63,8 @@ struct generate {
     int32_t *stop_ids; /* [n_stop_ids], owned */
     size_t n_stop_ids;
     int32_t priority;
-    uint64_t deadline_ms; /* 0: none asked for */
+    uint64_t deadline_ms;          /* 0: none asked for */
+    struct infer_grammar *grammar; /* of response_format, owned; or NULL */
 };
 
 /* A token of a chunk; its alternatives are top[first_top .. + n_top). */

@@ -8,6 +8,7 @@
  * what was asked for is worse than none.
  */
 #include "server/params.h"
+#include "server/schema.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -319,7 +320,39 @@ static bool refuse_unsupported(const cJSON *root, struct problem *p)
     return true;
 }
 
-static bool check_format(const cJSON *root, struct problem *p)
+/* response_format.json_schema: {name, schema, strict, description} */
+static bool take_schema(const cJSON *format, struct generate *g,
+                        struct problem *p)
+{
+    const cJSON *v = params_field(format, "json_schema");
+    const cJSON *name = cJSON_IsObject(v) ? params_field(v, "name") : NULL;
+    const cJSON *schema = cJSON_IsObject(v) ? params_field(v, "schema") : NULL;
+    struct infer_error err = {0};
+    bool strict;
+    int rc;
+
+    if (!cJSON_IsObject(v) || (name && !cJSON_IsString(name)) ||
+        !cJSON_IsObject(schema))
+        return problem(p, 400, "response_format",
+                       "response_format.json_schema must be an object with an "
+                       "object 'schema'");
+    if (!params_bool(v, "strict", &strict, p))
+        return problem(p, 400, "response_format",
+                       "response_format.json_schema.strict must be true or "
+                       "false");
+    rc = schema_compile(&g->grammar, schema, &err);
+    if (rc == INFER_ENOMEM)
+        return problem(p, 503, NULL, "out of memory");
+    if (rc == 0)
+        return true;
+    problem(p, 400, "response_format", "response_format.json_schema.schema: %s",
+            err.text);
+    p->code = "invalid_schema";
+    return false;
+}
+
+static bool take_format(const cJSON *root, struct generate *g,
+                        struct problem *p)
 {
     const cJSON *v = params_field(root, "response_format");
     const cJSON *type = cJSON_IsObject(v) ? params_field(v, "type") : NULL;
@@ -330,12 +363,17 @@ static bool check_format(const cJSON *root, struct problem *p)
         return problem(p, 400, "response_format",
                        "response_format must be an object with a string "
                        "'type'");
-    if (strcmp(type->valuestring, "text") != 0)
-        return problem(p, 400, "response_format",
-                       "response_format.type '%.32s' is not supported; 'text' "
-                       "is",
-                       type->valuestring);
-    return true;
+    if (strcmp(type->valuestring, "text") == 0)
+        return true;
+    if (strcmp(type->valuestring, "json_schema") == 0)
+        return take_schema(v, g, p);
+    if (strcmp(type->valuestring, "json_object") == 0)
+        return schema_compile(&g->grammar, NULL, NULL) == 0 ||
+               problem(p, 503, NULL, "out of memory");
+    return problem(p, 400, "response_format",
+                   "response_format.type '%.32s' is not supported; 'text', "
+                   "'json_object' and 'json_schema' are",
+                   type->valuestring);
 }
 
 static bool take_stream(const cJSON *root, struct generate *g,
@@ -422,6 +460,6 @@ bool params_generate(const struct config *c, const cJSON *root, struct job *job,
            params_bool(root, "echo", &g->echo, p) &&
            params_bool(root, "ignore_eos", &g->ignore_eos, p) &&
            params_bool(root, "return_token_ids", &g->return_token_ids, p) &&
-           take_stream(root, g, p) && check_format(root, p) &&
+           take_stream(root, g, p) && take_format(root, g, p) &&
            check_user(root, p);
 }

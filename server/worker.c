@@ -249,6 +249,7 @@ static int submit_prompt(struct worker *w, struct prompt *p,
         .n_stop = g->n_stop,
         .stop_ids = g->stop_ids,
         .n_stop_ids = g->n_stop_ids,
+        .grammar = g->grammar,
         .cache_scope = job->cache_scope,
         .priority = g->priority,
         .deadline_ns = job->deadline_ns,
@@ -300,8 +301,9 @@ static void start_generate(struct worker *w, struct job *job)
     }
     if (rc)
         job_fail(job, rc, err.text,
-                 rc == INFER_EINVAL || rc == INFER_ETOOLONG ? prompt_name(g)
-                                                            : NULL);
+                 rc == INFER_EUNSUPPORTED ? "response_format"
+                 : rc == INFER_EINVAL || rc == INFER_ETOOLONG ? prompt_name(g)
+                                                              : NULL);
     if (job->n_submitted == 0)
         job_done(w, job, NULL);
 }

@@ -198,23 +198,48 @@ static bool is_stop_id(const struct infer_job *job, int32_t id)
     return false;
 }
 
+/* Why a choice ends after its newest token, or NONE. ends: that is one that
+ * ends a text. What a grammar's text lacks must not go unnoticed. */
+static enum infer_finish must_end(struct infer_engine *e,
+                                  struct infer_choice *c, bool ends)
+{
+    const struct infer_job *job = c->job;
+    const uint32_t n = c->n_tokens - job->n_prompt;
+    struct infer_match *match = &c->match;
+
+    if (match->grammar != NULL && !ends)
+        infer_matcher_take(e->matcher, match, c->tokens + job->n_prompt, n);
+    if (match->grammar != NULL && c->text.stopped)
+        return INFER_FINISH_LENGTH;
+    if (match->grammar != NULL && ends)
+        return match->complete ? INFER_FINISH_STOP : INFER_FINISH_LENGTH;
+    if (ends || c->text.stopped || (match->grammar != NULL && match->final))
+        return INFER_FINISH_STOP;
+    return c->n_tokens == c->n_max ? INFER_FINISH_LENGTH : INFER_FINISH_NONE;
+}
+
 static void add_drawn(struct infer_engine *e, struct infer_choice *c,
                       const struct infer_sample *sample)
 {
     const struct infer_job *job = c->job;
     const bool ends = is_stop_id(job, sample->id) ||
-                      (!job->req.ignore_eos &&
+                      ((!job->req.ignore_eos || job->req.grammar != NULL) &&
                        infer_tokenizer_is_eog(e->m->tokenizer, sample->id));
 
+    enum infer_finish why;
+
+    if (sample->stuck) { /* no token writes what the grammar wants next */
+        infer_choice_finish(e, c, INFER_FINISH_LENGTH);
+        return;
+    }
     c->tokens[c->n_tokens++] = sample->id;
     e->stats.generated_tokens++;
     if (c->first_token_ns == 0)
         c->first_token_ns = e->now_ns;
     add_token(e, c, sample->id, sample, ends, false);
-    if (ends || c->text.stopped)
-        infer_choice_finish(e, c, INFER_FINISH_STOP);
-    else if (c->n_tokens == c->n_max)
-        infer_choice_finish(e, c, INFER_FINISH_LENGTH);
+    why = must_end(e, c, ends);
+    if (why != INFER_FINISH_NONE)
+        infer_choice_finish(e, c, why);
     else
         emit(e, c, INFER_FINISH_NONE);
 }

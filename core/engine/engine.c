@@ -250,6 +250,7 @@ void infer_engine_free(struct infer_engine *e)
     for (int i = 0; i < e->n_samplers; i++)
         infer_sampler_free(e->samplers[i]);
     free(e->samplers);
+    infer_matcher_free(e->matcher);
     infer_forward_free(e->forward);
     infer_blocks_free(e->blocks);
     infer_kv_release(&e->kv);
@@ -262,6 +263,23 @@ void infer_engine_free(struct infer_engine *e)
 
 /* ---- requests ----------------------------------------------------------- */
 
+/* The matcher is made when it is first asked for: few models need it. */
+static int check_grammar(struct infer_engine *e,
+                         const struct infer_request *req,
+                         struct infer_error *err)
+{
+    int status = INFER_OK;
+
+    if (req->grammar == NULL)
+        return INFER_OK;
+    if (!req->grammar->finished)
+        return infer_fail(err, INFER_EINVAL, "the grammar is not finished");
+    if (e->matcher == NULL)
+        status = infer_matcher_create(&e->matcher, e->m->tokenizer,
+                                      e->m->hp.n_vocab, e->cfg.max_logits, err);
+    return status ? status : infer_matcher_check(e->matcher, err);
+}
+
 int infer_engine_submit(struct infer_engine *e, const struct infer_request *req,
                         struct infer_error *err)
 {
@@ -271,6 +289,9 @@ int infer_engine_submit(struct infer_engine *e, const struct infer_request *req,
     if (e->n_unstarted >= e->cfg.max_waiting)
         return infer_fail(err, INFER_EBUSY, "%u requests are waiting",
                           e->n_unstarted);
+    status = check_grammar(e, req, err);
+    if (status != INFER_OK)
+        return status;
     status = infer_job_create(&job, e, req, err);
     if (status != INFER_OK)
         return status;
@@ -312,7 +333,7 @@ static void prepare_samples(struct infer_engine *e)
     struct infer_sample *s = e->samples;
 
     for (uint32_t i = 0; i < e->n_shares; i++) {
-        const struct infer_choice *c = e->shares[i].c;
+        struct infer_choice *c = e->shares[i].c;
         const uint32_t end = c->n_computed + e->shares[i].n_rows;
 
         for (uint32_t pos = c->n_computed; pos < end; pos++) {
@@ -327,6 +348,11 @@ static void prepare_samples(struct infer_engine *e)
             s->choice = c->index;
             s->given = pos + 1 < c->n_tokens ? c->tokens[pos + 1] : -1;
             s->n_top = c->job->req.logprobs;
+            s->mask = NULL;
+            if (s->given < 0 && c->match.grammar != NULL)
+                s->mask = infer_matcher_mask(e->matcher, &c->match,
+                                             c->tokens + c->job->n_prompt,
+                                             c->n_tokens - c->job->n_prompt);
             s++;
         }
     }

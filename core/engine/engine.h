@@ -18,6 +18,7 @@
 #define INFER_ENGINE_H
 
 #include "core/engine/blocks.h"
+#include "core/engine/matcher.h"
 #include "core/engine/sampler.h"
 #include "core/engine/stop.h"
 #include "core/model/forward.h"
@@ -56,6 +57,7 @@ struct infer_choice {
     uint32_t n_registered; /* blocks that were offered for sharing */
     uint64_t chain;        /* of these */
 
+    struct infer_match match; /* unused without a grammar */
     struct infer_text text;
     struct infer_decoder decoder;
     struct infer_pending *pending;  /* [max_pending] */
@@ -109,6 +111,7 @@ struct infer_engine {
     struct infer_forward *forward;
     struct infer_sampler **samplers; /* [n_samplers], one per member */
     int n_samplers;
+    struct infer_matcher *matcher; /* NULL until a grammar comes */
 
     struct infer_job *first_job, *last_job;
     struct infer_list waiting, running; /* best first */

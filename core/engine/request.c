@@ -227,6 +227,7 @@ static size_t lay_out(char *base, const struct infer_engine *e,
         c->n_tokens = job->n_prompt;
         c->n_max = n_all < e->cfg.n_ctx ? (uint32_t)n_all : e->cfg.n_ctx;
         c->max_pending = max_pending(&job->stops);
+        c->match.grammar = r->grammar;
         lay_out_choice(&a, e, job, c);
         if (base != NULL)
             memcpy(c->tokens, r->prompt, r->n_prompt * sizeof(*r->prompt));

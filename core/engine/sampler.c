@@ -394,6 +394,21 @@ static float penalised(float x, const struct infer_sampling *p, uint32_t count)
     return fminf(fmaxf(x, -FLT_MAX), FLT_MAX);
 }
 
+/* Tokens without a bit lose all their weight. */
+static void apply_mask(struct infer_sampler *s, const uint64_t *mask)
+{
+    for (uint32_t b = 0; b < s->n_blocks; b++) {
+        const uint64_t word = mask[b];
+        float *x = s->x + b * BLOCK;
+
+        if (word == UINT64_MAX)
+            continue;
+        for (uint32_t i = 0; i < block_len(s, b); i++)
+            if ((word >> i & 1) == 0)
+                x[i] = -INFINITY;
+    }
+}
+
 /* Copy the logits to s->x and change them. */
 static void change_logits(struct infer_sampler *s,
                           const struct infer_sample *job)
@@ -402,6 +417,8 @@ static void change_logits(struct infer_sampler *s,
     const uint32_t seen = 1u << 31; /* in prompt or output, not yet treated */
 
     memcpy(s->x, job->logits, s->n_vocab * sizeof(*s->x));
+    if (!changes_logits(p))
+        return;
     for (size_t i = 0; i < p->n_bias; i++)
         s->x[p->bias[i].id] += p->bias[i].bias;
     for (uint32_t i = 0; i < job->n_tokens; i++) {
@@ -609,6 +626,7 @@ void infer_sampler_run(struct infer_sampler *s, struct infer_sample *job)
 
     job->n_found = 0;
     job->logprob = NAN;
+    job->stuck = false;
     job->broken = !scan(s, x);
     if (job->broken)
         return;
@@ -619,10 +637,14 @@ void infer_sampler_run(struct infer_sampler *s, struct infer_sample *job)
     if (job->given >= 0) {
         job->id = job->given;
     } else {
-        if (changes_logits(job->params)) {
+        if (job->mask != NULL || changes_logits(job->params)) {
             change_logits(s, job);
+            if (job->mask != NULL)
+                apply_mask(s, job->mask);
             x = s->x;
-            scan(s, x);
+            job->stuck = !scan(s, x);
+            if (job->stuck)
+                return;
         }
         job->id = job->params->temperature == 0.0f
                       ? argmax(s, x)

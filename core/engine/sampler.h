@@ -7,6 +7,7 @@
  *   2  repetition penalty   divides positive, multiplies negative logits of
  *                           tokens in prompt or output
  *   3  presence, frequency  subtracted for tokens in the output
+ *   -  mask                 others are out
  *   4  temperature          0: the largest logit, lowest id on a tie; done
  *   5  top_k                the k most probable
  *   6  top_p                the fewest most probable with mass >= top_p
@@ -42,10 +43,12 @@ struct infer_sample {
     const int32_t *tokens;               /* [n_tokens], prompt then output */
     uint32_t n_prompt, n_tokens;
     uint32_t choice;
-    int32_t given; /* >= 0: draw nothing, only tell its logprob */
-    int32_t n_top; /* -1: no logprobs; else alternatives wanted */
+    int32_t given;        /* >= 0: draw nothing, only tell its logprob */
+    int32_t n_top;        /* -1: no logprobs; else alternatives wanted */
+    const uint64_t *mask; /* a bit per token that may be drawn; NULL: all */
     /* out */
     bool broken; /* NaN or infinite logits; the rest is undefined */
+    bool stuck;  /* the mask allows nothing; the rest is undefined */
     int32_t id;
     float logprob; /* NAN when n_top is -1 */
     uint32_t n_found;

@@ -1,0 +1,723 @@
+/*
+ * matcher.c - grammars as automata: stacks, states, masks.
+ *
+ * A stack is a chain of rows (item, k, rows below): a sequence whose k-th part
+ * comes next, or a repetition that has begun its k-th round. Equal chains are
+ * the same row, so comparing stacks is comparing numbers. A state is a list of
+ * positions: the byte sets and texts that may take the next byte, each with
+ * its stack.
+ *
+ * Masks ignore what cannot matter within one token. A repetition's count is
+ * rounded for this: down to the longest token's reach where more are needed,
+ * and to a power of two of rounds left. The latter refuses a token that holds
+ * more rounds than that, which is a little less than the grammar allows and
+ * never more, and keeps the number of masks of a bounded string small.
+ *
+ * Whatever would need more rows than there are is refused where it begins:
+ * need (grammar.c) says what is certain to fit, so a way on remains.
+ */
+#include "core/engine/matcher.h"
+
+#include "core/base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAX_ROWS = 1 << 17,
+    MAX_STATES = 1 << 15,
+    MAX_POSITIONS = 1 << 18,
+    MAX_TABLES = 2048,
+    MAX_GRAMMARS = 1024,
+    /* Of one state; what was found later is dropped: the text is then held to
+     * the earlier readings, any of which can end. */
+    STATE_POSITIONS = 512,
+    /* Steps without a byte from one state to the next; the first reading takes
+     * INFER_GRAMMAR_MAX_CHAIN of them for each row, at most. */
+    MAX_WORK = 1 << 14,
+    SPARE_MASKS = 256,
+    SAVED = 1 << 16, /* rows kept when the arenas are emptied */
+    DEAD = 0
+};
+#define NOTHING UINT32_MAX /* no such row, state, table or mask */
+
+/* item: part of the low bits; the grammar's slot is above them. */
+struct row {
+    uint32_t slot, item, k, below;
+    uint32_t rounded; /* this stack with rounded counts */
+    uint32_t chain;   /* next with the same hash */
+    uint16_t depth;
+};
+
+struct position {
+    uint32_t item, k, row;
+};
+
+struct state {
+    uint32_t first; /* in positions */
+    uint16_t n;
+    bool complete;
+    uint32_t slot;
+    uint32_t rounded; /* NOTHING: not yet known */
+    uint32_t table;   /* NOTHING: none */
+    uint32_t mask;    /* NOTHING: none */
+    uint32_t chain;
+};
+
+struct work {
+    uint32_t item, k, row; /* item 0: come back to row */
+};
+
+struct infer_matcher {
+    const struct infer_tokenizer *tok;
+    struct infer_trie trie;
+    uint32_t mask_words, n_masks, n_live, next_mask;
+    uint64_t *masks;      /* [n_masks][mask_words] */
+    uint32_t *mask_owner; /* [n_masks] state, or NOTHING */
+    uint64_t epoch;
+    bool full; /* an arena had no room; the result is DEAD */
+
+    const struct infer_grammar *grammars[MAX_GRAMMARS];
+    uint64_t uids[MAX_GRAMMARS];
+    uint32_t n_grammars;
+    struct row *rows; /* [MAX_ROWS], 0 is the bottom */
+    uint32_t *row_heads;
+    struct state *states; /* [MAX_STATES], 0 is DEAD */
+    uint32_t *state_heads;
+    struct position *positions; /* [MAX_POSITIONS] */
+    uint32_t (*tables)[256];    /* [MAX_TABLES]; NOTHING: not yet known */
+    uint32_t n_rows, n_states, n_positions, n_tables;
+
+    /* scratch of one step */
+    struct work *work; /* [MAX_WORK + parts of a choice] */
+    struct work *seen; /* [2 * MAX_WORK] */
+    uint32_t *seen_at; /* [2 * MAX_WORK] stamp */
+    uint32_t stamp, n_work, n_seen;
+    struct position found[STATE_POSITIONS];
+    uint32_t n_found;
+    bool complete;
+    struct position *saved_rows; /* [SAVED] item, k of rows, row: position */
+    struct position saved[STATE_POSITIONS];
+};
+
+enum { WORK_ROOM = MAX_WORK + INFER_GRAMMAR_MAX_PARTS };
+
+/* ---- arenas ------------------------------------------------------------- */
+
+static void empty(struct infer_matcher *m)
+{
+    memset(m->row_heads, 0xff, 2 * MAX_ROWS * sizeof(*m->row_heads));
+    memset(m->state_heads, 0xff, 2 * MAX_STATES * sizeof(*m->state_heads));
+    memset(m->mask_owner, 0xff, m->n_masks * sizeof(*m->mask_owner));
+    m->n_rows = m->n_states = 1;
+    m->n_positions = m->n_tables = m->n_grammars = 0;
+    m->rows[0] = (struct row){0};
+    m->states[DEAD] =
+        (struct state){.rounded = NOTHING, .table = NOTHING, .mask = NOTHING};
+    m->epoch++;
+    m->full = false;
+}
+
+void infer_matcher_free(struct infer_matcher *m)
+{
+    if (m == NULL)
+        return;
+    infer_trie_release(&m->trie);
+    free(m->masks);
+    free(m->mask_owner);
+    free(m->rows);
+    free(m->row_heads);
+    free(m->states);
+    free(m->state_heads);
+    free(m->positions);
+    free(m->tables);
+    free(m->work);
+    free(m->seen);
+    free(m->seen_at);
+    free(m->saved_rows);
+    free(m);
+}
+
+int infer_matcher_create(struct infer_matcher **out,
+                         const struct infer_tokenizer *tok, uint32_t n_vocab,
+                         uint32_t n_live, struct infer_error *err)
+{
+    struct infer_matcher *m = calloc(1, sizeof(*m));
+    int status;
+
+    if (m == NULL)
+        return infer_fail(err, INFER_ENOMEM, "no memory for a matcher");
+    m->tok = tok;
+    m->mask_words = (n_vocab + 63) / 64;
+    m->n_live = n_live;
+    m->n_masks = n_live + SPARE_MASKS;
+    status = infer_trie_create(&m->trie, tok, n_vocab, err);
+    if (status != INFER_OK)
+        goto out;
+    m->masks = malloc((size_t)m->n_masks * m->mask_words * sizeof(*m->masks));
+    m->mask_owner = malloc(m->n_masks * sizeof(*m->mask_owner));
+    m->rows = malloc(MAX_ROWS * sizeof(*m->rows));
+    m->row_heads = malloc(2 * MAX_ROWS * sizeof(*m->row_heads));
+    m->states = malloc(MAX_STATES * sizeof(*m->states));
+    m->state_heads = malloc(2 * MAX_STATES * sizeof(*m->state_heads));
+    m->positions = malloc(MAX_POSITIONS * sizeof(*m->positions));
+    m->tables = malloc(MAX_TABLES * sizeof(*m->tables));
+    m->work = malloc(WORK_ROOM * sizeof(*m->work));
+    m->seen = malloc(2 * MAX_WORK * sizeof(*m->seen));
+    m->seen_at = calloc(2 * MAX_WORK, sizeof(*m->seen_at));
+    m->saved_rows = malloc(SAVED * sizeof(*m->saved_rows));
+    if (m->masks == NULL || m->mask_owner == NULL || m->rows == NULL ||
+        m->row_heads == NULL || m->states == NULL || m->state_heads == NULL ||
+        m->positions == NULL || m->tables == NULL || m->work == NULL ||
+        m->seen == NULL || m->seen_at == NULL || m->saved_rows == NULL) {
+        status = infer_fail(err, INFER_ENOMEM, "no memory for a matcher");
+        goto out;
+    }
+    empty(m);
+    *out = m;
+    m = NULL;
+out:
+    infer_matcher_free(m);
+    return status;
+}
+
+int infer_matcher_check(const struct infer_matcher *m, struct infer_error *err)
+{
+    for (int byte = 0x20; byte < 0x7f; byte++)
+        if (!m->trie.single[byte])
+            return infer_fail(err, INFER_EUNSUPPORTED,
+                              "the model's vocabulary has no '%c': it cannot "
+                              "write JSON",
+                              byte);
+    return INFER_OK;
+}
+
+/* ---- rows --------------------------------------------------------------- */
+
+static uint32_t hash_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    uint64_t h = a;
+
+    h = (h ^ b) * 0x9e3779b97f4a7c15u;
+    h = (h ^ h >> 29 ^ c) * 0xbf58476d1ce4e5b9u;
+    h = (h ^ h >> 31 ^ d) * 0x94d049bb133111ebu;
+    return (uint32_t)(h >> 32);
+}
+
+/* See the head of this file. */
+static uint32_t rounded_count(const struct infer_matcher *m,
+                              const struct infer_item *it, uint32_t k)
+{
+    const uint32_t reach = m->trie.longest;
+    uint32_t left, power = 1;
+
+    if (it->kind != INFER_ITEM_REPEAT)
+        return k;
+    if (k < it->b)
+        return it->b - k > reach ? it->b - reach - 1 : k;
+    if (it->n == UINT32_MAX || k >= it->n)
+        return k;
+    left = it->n - k;
+    while (power <= left / 2)
+        power *= 2;
+    return it->n - power;
+}
+
+static uint32_t push(struct infer_matcher *m, uint32_t slot, uint32_t item,
+                     uint32_t k, uint32_t below)
+{
+    const struct infer_item *it = &m->grammars[slot]->items[item];
+    uint32_t *head =
+        &m->row_heads[hash_of(slot, item, k, below) % (2 * MAX_ROWS)];
+    uint32_t i = *head, count, base;
+
+    while (i != NOTHING) {
+        const struct row *r = &m->rows[i];
+
+        if (r->item == item && r->k == k && r->below == below &&
+            r->slot == slot)
+            return i;
+        i = r->chain;
+    }
+    if (m->n_rows == MAX_ROWS) {
+        m->full = true;
+        return NOTHING;
+    }
+    i = m->n_rows++;
+    m->rows[i] = (struct row){
+        .slot = slot,
+        .item = item,
+        .k = k,
+        .below = below,
+        .rounded = i,
+        .chain = *head,
+        .depth = (uint16_t)(m->rows[below].depth + 1),
+    };
+    *head = i;
+    count = rounded_count(m, it, k);
+    base = m->rows[below].rounded;
+    if (count != k || base != below) {
+        const uint32_t same = push(m, slot, item, count, base);
+
+        if (same != NOTHING) /* else the arenas are about to be emptied */
+            m->rows[i].rounded = same;
+    }
+    return i;
+}
+
+/* ---- states ------------------------------------------------------------- */
+
+/* The state of m->found; DEAD when it is empty and not complete. */
+static uint32_t intern(struct infer_matcher *m, uint32_t slot)
+{
+    const size_t bytes = m->n_found * sizeof(m->found[0]);
+    uint32_t h = hash_of(slot, m->n_found, m->complete, 0), i;
+    uint32_t *head;
+
+    if (m->n_found == 0 && !m->complete)
+        return DEAD;
+    for (uint32_t k = 0; k < m->n_found; k++)
+        h = hash_of(h, m->found[k].item, m->found[k].k, m->found[k].row);
+    head = &m->state_heads[h % (2 * MAX_STATES)];
+    for (i = *head; i != NOTHING; i = m->states[i].chain) {
+        const struct state *s = &m->states[i];
+
+        if (s->n == m->n_found && s->complete == m->complete &&
+            s->slot == slot &&
+            memcmp(m->positions + s->first, m->found, bytes) == 0)
+            return i;
+    }
+    if (m->n_states == MAX_STATES ||
+        m->n_found > MAX_POSITIONS - m->n_positions) {
+        m->full = true;
+        return DEAD;
+    }
+    i = m->n_states++;
+    m->states[i] = (struct state){
+        .first = m->n_positions,
+        .n = (uint16_t)m->n_found,
+        .complete = m->complete,
+        .slot = slot,
+        .rounded = NOTHING,
+        .table = NOTHING,
+        .mask = NOTHING,
+        .chain = *head,
+    };
+    *head = i;
+    memcpy(m->positions + m->n_positions, m->found, bytes);
+    m->n_positions += m->n_found;
+    return i;
+}
+
+static void find(struct infer_matcher *m, uint32_t item, uint32_t k,
+                 uint32_t row)
+{
+    if (m->n_found < STATE_POSITIONS)
+        m->found[m->n_found++] = (struct position){item, k, row};
+}
+
+/* ---- following items without a byte ------------------------------------- */
+
+static void begin(struct infer_matcher *m)
+{
+    m->n_work = m->n_seen = m->n_found = 0;
+    m->complete = false;
+    if (++m->stamp == 0) { /* once in 2^32 steps */
+        memset(m->seen_at, 0, 2 * MAX_WORK * sizeof(*m->seen_at));
+        m->stamp = 1;
+    }
+}
+
+/* Later added is done first. */
+static void add(struct infer_matcher *m, uint32_t item, uint32_t k,
+                uint32_t row)
+{
+    if (row != NOTHING && m->n_work < WORK_ROOM)
+        m->work[m->n_work++] = (struct work){item, k, row};
+}
+
+/* Whether this was done in this step already, or too much was. */
+static bool seen(struct infer_matcher *m, struct work w)
+{
+    uint32_t i = hash_of(w.item, w.k, w.row, 1) % (2 * MAX_WORK);
+
+    for (; m->seen_at[i] == m->stamp; i = (i + 1) % (2 * MAX_WORK))
+        if (m->seen[i].item == w.item && m->seen[i].k == w.k &&
+            m->seen[i].row == w.row)
+            return true;
+    if (m->n_seen == MAX_WORK)
+        return true;
+    m->n_seen++;
+    m->seen[i] = w;
+    m->seen_at[i] = m->stamp;
+    return false;
+}
+
+/* A repetition that has ended k rounds (counted up to what matters). */
+static void rounds(struct infer_matcher *m, uint32_t slot, uint32_t item,
+                   uint32_t k, uint32_t row)
+{
+    const struct infer_grammar *g = m->grammars[slot];
+    const struct infer_item *it = &g->items[item];
+    const uint32_t room = INFER_GRAMMAR_MAX_DEPTH - m->rows[row].depth;
+
+    if (k >= it->b)
+        add(m, 0, 0, row);
+    if (k < it->n && 1u + g->items[it->a].need <= room) {
+        const uint32_t next = it->n == UINT32_MAX && k >= it->b ? k : k + 1;
+
+        add(m, it->a, 0, push(m, slot, item, next, row));
+    }
+}
+
+static void come_back(struct infer_matcher *m, uint32_t slot, uint32_t row)
+{
+    const struct row r = m->rows[row];
+    const struct infer_grammar *g = m->grammars[slot];
+    const struct infer_item *it = &g->items[r.item];
+
+    if (row == 0) {
+        m->complete = true;
+    } else if (it->kind == INFER_ITEM_REPEAT) {
+        rounds(m, slot, r.item, r.k, r.below);
+    } else {
+        const uint32_t below =
+            r.k + 1 < it->n ? push(m, slot, r.item, r.k + 1, r.below) : r.below;
+
+        add(m, g->parts[it->a + r.k], 0, below);
+    }
+}
+
+static void enter(struct infer_matcher *m, uint32_t slot, struct work w)
+{
+    const struct infer_grammar *g = m->grammars[slot];
+    const struct infer_item *it = &g->items[w.item];
+    const uint32_t room = INFER_GRAMMAR_MAX_DEPTH - m->rows[w.row].depth;
+
+    switch (it->kind) {
+    case INFER_ITEM_BYTES:
+    case INFER_ITEM_TEXT:
+        find(m, w.item, 0, w.row);
+        break;
+    case INFER_ITEM_SEQUENCE:
+        if (it->n == 0)
+            add(m, 0, 0, w.row);
+        else /* of two parts at least */
+            add(m, g->parts[it->a], 0, push(m, slot, w.item, 1, w.row));
+        break;
+    case INFER_ITEM_CHOICE:
+        for (uint32_t k = it->n; k-- > 0;)
+            if (g->items[g->parts[it->a + k]].need <= room)
+                add(m, g->parts[it->a + k], 0, w.row);
+        break;
+    case INFER_ITEM_REPEAT:
+        rounds(m, slot, w.item, 0, w.row);
+        break;
+    case INFER_ITEM_RULE:
+        add(m, it->a, 0, w.row);
+        break;
+    default:
+        break;
+    }
+}
+
+static uint32_t settle(struct infer_matcher *m, uint32_t slot)
+{
+    while (m->n_work > 0 && !m->full) {
+        const struct work w = m->work[--m->n_work];
+
+        if (seen(m, w))
+            continue;
+        if (w.item == 0)
+            come_back(m, slot, w.row);
+        else
+            enter(m, slot, w);
+    }
+    return m->full ? DEAD : intern(m, slot);
+}
+
+/* ---- steps -------------------------------------------------------------- */
+
+static uint32_t compute(struct infer_matcher *m, uint32_t from, uint8_t byte)
+{
+    const struct state s = m->states[from];
+    const struct infer_grammar *g = m->grammars[s.slot];
+    uint32_t kept = 0;
+
+    begin(m);
+    for (uint32_t i = s.n; i-- > 0;) { /* the first is done first */
+        const struct position p = m->positions[s.first + i];
+        const struct infer_item *it = &g->items[p.item];
+
+        if (it->kind == INFER_ITEM_BYTES
+                ? infer_set_has(&g->sets[it->a], byte)
+                : (uint8_t)g->text[it->a + p.k] == byte) {
+            if (it->kind == INFER_ITEM_BYTES || p.k + 1 == it->n)
+                add(m, 0, 0, p.row);
+            else
+                kept++;
+        }
+    }
+    if (kept > 0)
+        for (uint32_t i = 0; i < s.n; i++) {
+            const struct position p = m->positions[s.first + i];
+            const struct infer_item *it = &g->items[p.item];
+
+            if (it->kind == INFER_ITEM_TEXT && p.k + 1 < it->n &&
+                (uint8_t)g->text[it->a + p.k] == byte)
+                find(m, p.item, p.k + 1, p.row);
+        }
+    return settle(m, s.slot);
+}
+
+/* Where a byte leads. remember: also for the next time. */
+static uint32_t step(struct infer_matcher *m, uint32_t from, uint8_t byte,
+                     bool remember)
+{
+    struct state *s = &m->states[from];
+    uint32_t to;
+
+    if (from == DEAD || !m->trie.single[byte])
+        return DEAD;
+    if (s->table == NOTHING && remember && m->n_tables < MAX_TABLES) {
+        s->table = m->n_tables++;
+        memset(m->tables[s->table], 0xff, sizeof(m->tables[0]));
+    }
+    if (s->table != NOTHING && m->tables[s->table][byte] != NOTHING)
+        return m->tables[s->table][byte];
+    to = compute(m, from, byte);
+    if (s->table != NOTHING && !m->full)
+        m->tables[s->table][byte] = to;
+    return to;
+}
+
+static uint32_t slot_of(struct infer_matcher *m, const struct infer_grammar *g)
+{
+    uint32_t i = m->n_grammars;
+
+    while (i > 0 && m->uids[i - 1] != g->uid)
+        i--;
+    if (i > 0) {
+        m->grammars[i - 1] = g;
+        return i - 1;
+    }
+    if (m->n_grammars == MAX_GRAMMARS)
+        empty(m);
+    m->uids[m->n_grammars] = g->uid;
+    m->grammars[m->n_grammars] = g;
+    return m->n_grammars++;
+}
+
+static uint32_t start_state(struct infer_matcher *m,
+                            const struct infer_grammar *g)
+{
+    const uint32_t slot = slot_of(m, g);
+
+    begin(m);
+    add(m, g->start, 0, 0);
+    return settle(m, slot);
+}
+
+/* ---- emptying ----------------------------------------------------------- */
+
+/* Empty the arenas but for one state, whose new number is returned. Positions
+ * whose stacks have no room in `saved_rows` are dropped: later ones. */
+static uint32_t keep_only(struct infer_matcher *m, uint32_t from)
+{
+    const struct state s = m->states[from];
+    const struct infer_grammar *g = m->grammars[s.slot];
+    uint32_t n = 0, n_rows = 0, slot;
+
+    for (; n < s.n; n++) {
+        const struct position p = m->positions[s.first + n];
+
+        if (m->rows[p.row].depth > SAVED - n_rows)
+            break;
+        m->saved[n] = p;
+        m->saved[n].row = m->rows[p.row].depth;
+        for (uint32_t r = p.row; r != 0; r = m->rows[r].below)
+            m->saved_rows[n_rows++] =
+                (struct position){m->rows[r].item, m->rows[r].k, 0};
+    }
+    empty(m);
+    slot = slot_of(m, g);
+    begin(m);
+    m->complete = s.complete;
+    n_rows = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t row = 0;
+
+        n_rows += m->saved[i].row;
+        for (uint32_t k = 1; k <= m->saved[i].row; k++) { /* bottom first */
+            const struct position *r = &m->saved_rows[n_rows - k];
+
+            row = push(m, slot, r->item, r->k, row);
+        }
+        find(m, m->saved[i].item, m->saved[i].k, row);
+    }
+    return intern(m, slot);
+}
+
+/* ---- texts -------------------------------------------------------------- */
+
+static void advance(struct infer_matcher *m, struct infer_match *match,
+                    int32_t id)
+{
+    size_t n;
+    const char *bytes = infer_tokenizer_bytes(m->tok, id, false, &n);
+
+    for (size_t i = 0; bytes != NULL && i < n; i++) {
+        uint32_t to = step(m, match->state, (uint8_t)bytes[i], false);
+
+        if (m->full) {
+            match->state = keep_only(m, match->state);
+            match->epoch = m->epoch;
+            to = step(m, match->state, (uint8_t)bytes[i], false);
+            m->full = false;
+        }
+        match->state = to;
+    }
+}
+
+/* Find the state after the first n tokens, from the beginning if need be. */
+static void sync(struct infer_matcher *m, struct infer_match *match,
+                 const int32_t *tokens, uint32_t n)
+{
+    if (match->epoch != m->epoch) {
+        match->state = start_state(m, match->grammar);
+        if (m->full) {
+            empty(m);
+            match->state = start_state(m, match->grammar);
+            m->full = false;
+        }
+        match->epoch = m->epoch;
+        match->n_tokens = 0;
+    }
+    while (match->n_tokens < n)
+        advance(m, match, tokens[match->n_tokens++]);
+    match->complete = m->states[match->state].complete;
+    match->final = match->complete && m->states[match->state].n == 0;
+}
+
+void infer_matcher_take(struct infer_matcher *m, struct infer_match *match,
+                        const int32_t *tokens, uint32_t n)
+{
+    sync(m, match, tokens, n);
+}
+
+/* ---- masks -------------------------------------------------------------- */
+
+/* The state in which all counts are rounded. */
+static uint32_t rounded(struct infer_matcher *m, uint32_t from)
+{
+    const struct state s = m->states[from];
+    uint32_t to;
+
+    if (s.rounded != NOTHING)
+        return s.rounded;
+    begin(m);
+    m->complete = s.complete;
+    for (uint32_t i = 0; i < s.n; i++) {
+        struct position p = m->positions[s.first + i];
+        uint32_t k = 0;
+
+        p.row = m->rows[p.row].rounded;
+        while (k < m->n_found && memcmp(&m->found[k], &p, sizeof(p)) != 0)
+            k++;
+        if (k == m->n_found)
+            find(m, p.item, p.k, p.row);
+    }
+    to = intern(m, s.slot);
+    if (!m->full)
+        m->states[from].rounded = to;
+    return to;
+}
+
+/* Set the bits of all tokens that are accepted after a state. */
+static void fill(struct infer_matcher *m, uint32_t from, uint64_t *mask)
+{
+    const struct infer_trie *t = &m->trie;
+    uint32_t at[INFER_TRIE_MAX_BYTES + 1];
+
+    memset(mask, 0, m->mask_words * sizeof(*mask));
+    at[0] = from;
+    for (uint32_t i = 0; i < t->n_nodes && !m->full;) {
+        const struct infer_trie_node *node = &t->nodes[i];
+        const uint32_t to = step(m, at[node->depth], node->byte, true);
+
+        if (to == DEAD) {
+            i = node->skip;
+            continue;
+        }
+        at[node->depth + 1] = to;
+        for (uint32_t k = 0; k < node->n_tokens; k++) {
+            const uint32_t id = (uint32_t)t->ids[node->token + k];
+
+            mask[id / 64] |= UINT64_C(1) << id % 64;
+        }
+        i++;
+    }
+    if (m->states[from].complete)
+        for (uint32_t i = 0; i < t->n_eog; i++)
+            mask[t->eog[i] / 64] |= UINT64_C(1) << t->eog[i] % 64;
+}
+
+static uint64_t *take_mask(struct infer_matcher *m, uint32_t *index)
+{
+    const uint32_t i = m->next_mask;
+
+    m->next_mask = (i + 1) % m->n_masks;
+    if (m->mask_owner[i] != NOTHING)
+        m->states[m->mask_owner[i]].mask = NOTHING;
+    m->mask_owner[i] = NOTHING;
+    *index = i;
+    return m->masks + (size_t)i * m->mask_words;
+}
+
+/* A mask that is known. One whose turn to be overwritten is near moves. */
+static const uint64_t *known_mask(struct infer_matcher *m, uint32_t state)
+{
+    uint32_t i = m->states[state].mask;
+    const uint64_t *old = m->masks + (size_t)i * m->mask_words;
+    uint64_t *mask;
+
+    if ((i + m->n_masks - m->next_mask) % m->n_masks >= m->n_live)
+        return old;
+    mask = take_mask(m, &i);
+    if (mask != old)
+        memcpy(mask, old, m->mask_words * sizeof(*mask));
+    m->mask_owner[m->states[state].mask == NOTHING ? i
+                                                   : m->states[state].mask] =
+        NOTHING;
+    m->mask_owner[i] = state;
+    m->states[state].mask = i;
+    return mask;
+}
+
+const uint64_t *infer_matcher_mask(struct infer_matcher *m,
+                                   struct infer_match *match,
+                                   const int32_t *tokens, uint32_t n)
+{
+    uint64_t *mask;
+    uint32_t state, i;
+
+    sync(m, match, tokens, n);
+    state = rounded(m, match->state);
+    if (!m->full && m->states[state].mask != NOTHING)
+        return known_mask(m, state);
+    mask = take_mask(m, &i);
+    if (!m->full)
+        fill(m, state, mask);
+    if (m->full) { /* once more, in empty arenas: what is refused then depends
+                      on nothing else */
+        match->state = keep_only(m, match->state);
+        match->epoch = m->epoch;
+        state = rounded(m, match->state);
+        m->full = false;
+        fill(m, state, mask);
+        m->full = false;
+    }
+    m->mask_owner[i] = state;
+    m->states[state].mask = i;
+    return mask;
+}
