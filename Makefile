@@ -52,7 +52,7 @@ BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wi
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
 TEST_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/*.c))
 FUZZERS  := $(patsubst %.c,$B/%,$(wildcard tests/fuzz/*.c))
-SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh) .ci/run
+SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh tests/*/*.sh) .ci/run
 
 CORE_LIBS   := -lsentencepiece -lpcre2-8 -lutf8proc -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
@@ -168,6 +168,8 @@ test-http: all ## the program itself, over its socket
 	@INFERD=$(INFERD) $(PYTHON) tests/http/run.py $(ARGS)
 test-train: all $B/tests/unit/test_train_ranks ## infer-train itself: runs, kills, full disks, MPI
 	@TRAIN=$(TRAIN) INFERD=$(INFERD) SEAM=$B/tests/unit/test_train_ranks $(PYTHON) tests/train/run.py $(ARGS)
+test-openai: all ## the official openai client, from npm
+	@INFERD=$(INFERD) PYTHON=$(PYTHON) tests/openai/run.sh
 test-load: all ## longer: leaks, overload, latency under load
 	@INFERD=$(INFERD) $(PYTHON) tests/load/run.py $(ARGS)
 test-train-slow: all $B/tests/unit/test_train_ranks ## longer: 100 kills, every fault, texts of a gigabyte
@@ -175,7 +177,7 @@ test-train-slow: all $B/tests/unit/test_train_ranks ## longer: 100 kills, every 
 test-onnx: all ## exported models in onnxruntime, from npm
 	@scripts/onnx.sh build/onnx
 	@node tests/onnx/run.mjs bin/infer-train ../shared/oracle build/onnx
-test-all: test test-load test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
+test-all: test test-openai test-load test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
 
 asan: ## C, HTTP and trainer tests under ASan and UBSan
 	@$(MAKE) -s -j$(JOBS) B=build/asan CFLAGS='$(SAN)=address,undefined' all tests
@@ -235,7 +237,7 @@ help: ## this list
 clean: ## remove everything built
 	rm -rf build bin compile_commands.json
 .PHONY: all force debug dev run install test tests test-unit test-kernels test-golden \
-	test-http test-train test-load test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
+	test-http test-openai test-train test-load test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
 	check-headers check-layers lint format check-format tidy compdb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -277,12 +277,13 @@ static int fail_twice(struct scan *p, size_t at)
 /* The keys above `base` are those of the object that closes here. */
 static int keys_pop(struct scan *p, size_t base)
 {
-    struct key *keys = p->keys + base;
     const size_t n = p->n_keys - base;
+    struct key *keys;
 
     p->n_keys = base;
     if (n < 2)
         return 0;
+    keys = p->keys + base;
     qsort(keys, n, sizeof(*keys), key_order);
     for (size_t i = 1; i < n; i++)
         if (keys[i].hash == keys[i - 1].hash)
