@@ -129,6 +129,9 @@ $B/infer-train: $B/trainer/main.o $B/trainer/commit.o $B/libtrainer.a $B/libinfe
 $B/infer-gemm: $B/bench/infer-gemm.o $(BENCH_OBJ) $B/libtrainer.a $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(TRAINER_LIBS) $(CORE_LIBS) -o $@
+$B/infer-structured: $B/bench/infer-structured.o $B/libserver.a $B/libinfer.a
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ $(SERVER_LIBS) $(CORE_LIBS) -o $@
 $B/infer-%: $B/bench/infer-%.o $(BENCH_OBJ) $B/libinfer.a
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcjson $(CORE_LIBS) -o $@

@@ -470,6 +470,27 @@ static uint32_t compute(struct infer_matcher *m, uint32_t from, uint8_t byte)
     return settle(m, s.slot);
 }
 
+/* Bytes that no position takes lead nowhere; the others are to be found. */
+static void open_table(const struct infer_matcher *m, const struct state *s,
+                       uint32_t *table)
+{
+    const struct infer_grammar *g = m->grammars[s->slot];
+
+    for (uint32_t b = 0; b < 256; b++)
+        table[b] = DEAD;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct position *p = &m->positions[s->first + i];
+        const struct infer_item *it = &g->items[p->item];
+
+        if (it->kind == INFER_ITEM_TEXT)
+            table[(uint8_t)g->text[it->a + p->k]] = NOTHING;
+        else
+            for (uint32_t b = 0; b < 256; b++)
+                if (infer_set_has(&g->sets[it->a], (uint8_t)b))
+                    table[b] = NOTHING;
+    }
+}
+
 /* Where a byte leads. remember: also for the next time. */
 static uint32_t step(struct infer_matcher *m, uint32_t from, uint8_t byte,
                      bool remember)
@@ -481,7 +502,7 @@ static uint32_t step(struct infer_matcher *m, uint32_t from, uint8_t byte,
         return DEAD;
     if (s->table == NOTHING && remember && m->n_tables < MAX_TABLES) {
         s->table = m->n_tables++;
-        memset(m->tables[s->table], 0xff, sizeof(m->tables[0]));
+        open_table(m, s, m->tables[s->table]);
     }
     if (s->table != NOTHING && m->tables[s->table][byte] != NOTHING)
         return m->tables[s->table][byte];

@@ -401,11 +401,23 @@ static void apply_mask(struct infer_sampler *s, const uint64_t *mask)
         const uint64_t word = mask[b];
         float *x = s->x + b * BLOCK;
 
-        if (word == UINT64_MAX)
+        float kept[BLOCK];
+        const uint32_t n = block_len(s, b);
+        uint64_t rest = ~word;
+
+        if (n < BLOCK)
+            rest &= (UINT64_C(1) << n) - 1;
+        if (__builtin_popcountll(rest) <= BLOCK / 2) {
+            for (; rest != 0; rest &= rest - 1)
+                x[__builtin_ctzll(rest)] = -INFINITY;
             continue;
-        for (uint32_t i = 0; i < block_len(s, b); i++)
-            if ((word >> i & 1) == 0)
-                x[i] = -INFINITY;
+        }
+        for (rest = word; rest != 0; rest &= rest - 1)
+            kept[__builtin_ctzll(rest)] = x[__builtin_ctzll(rest)];
+        for (uint32_t i = 0; i < n; i++)
+            x[i] = -INFINITY;
+        for (rest = word; rest != 0; rest &= rest - 1)
+            x[__builtin_ctzll(rest)] = kept[__builtin_ctzll(rest)];
     }
 }
 
