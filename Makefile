@@ -205,6 +205,11 @@ cov: ## line coverage of the C tests
 	@$(MAKE) -s B=build/cov CFLAGS='-O0 -g --coverage' CPUS=all test-unit test-kernels test-golden
 	@gcovr -r . --object-directory build/cov -f core/ -f server/ --print-summary
 
+models: all ## train the models of models/ again, from ../shared/data
+	@scripts/models.sh ../shared/data
+	@scripts/encoders.sh
+.PHONY: models
+
 bench: all ## tokens per second of the default model
 	@bin/infer-bench -m "$$(MODEL='$(MODEL)' scripts/model.sh)" $(ARGS)
 
