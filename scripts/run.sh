@@ -1,5 +1,6 @@
 #!/bin/sh
-# run.sh - serve the default model and say how to talk to it.
+# run.sh - serve the default model, and beside it the others that ship, and say
+# how to talk to them. With MODEL only that one is served.
 #
 #   MODEL=file.gguf LISTEN=host:port scripts/run.sh [inferd's options]
 set -eu
@@ -14,11 +15,23 @@ EOF
     exit 1
 fi
 
+echo "Model  $model"
+set -- --model "$model" --listen "$listen" "$@"
+for other in models/*.gguf; do
+    if [ -z "${MODEL:-}" ] && [ -f "$other" ] && [ "$other" != "$model" ]; then
+        echo "       $other"
+        set -- "$@" --model "$other"
+    fi
+done
+
 cat <<EOF
-Model  $model
 URL    http://$listen  (contract: http://$listen/openapi.yaml)
 Try    curl -N http://$listen/v1/generate -H 'Content-Type: application/json' \\
-         -d '{"prompt":"Once upon a time","max_tokens":64,"stream":true}'
-Stop   Ctrl-C
+         -d '{"prompt":"It was a fine day, and","max_tokens":64,"stream":true}'
 EOF
-exec bin/inferd --model "$model" --listen "$listen" "$@"
+[ ! -f models/intents.gguf ] || [ -n "${MODEL:-}" ] || cat <<EOF
+       curl http://$listen/v1/classify -H 'Content-Type: application/json' \\
+         -d '{"model":"intents","input":"Where is my new card?","top_k":3}'
+EOF
+echo "Stop   Ctrl-C"
+exec bin/inferd "$@"
