@@ -98,6 +98,8 @@ uint32_t schema_any(struct compiler *c)
 {
     if (!c->any) {
         c->any = infer_grammar_rule(c->g);
+        if (!c->any) /* too large, or out of memory: ends here */
+            return 0;
         const uint32_t parts[] = {
             schema_free_string(c),       schema_number(c, NULL, false, NULL),
             schema_word(c, "true"),      schema_word(c, "false"),
@@ -587,6 +589,8 @@ uint32_t schema_value(struct compiler *c, const cJSON *s,
 {
     unsigned found;
 
+    if (c->failed)
+        return 0;
     if (cJSON_IsTrue(s))
         return schema_any(c);
     if (cJSON_IsFalse(s))
@@ -622,10 +626,11 @@ static int finish(struct compiler *c, uint32_t start)
 {
     struct infer_error why = {0};
     uint32_t culprit = 0;
-    int rc = infer_grammar_finish(c->g, start, &culprit, &why);
+    int rc;
 
     if (c->failed)
         return c->err->status;
+    rc = infer_grammar_finish(c->g, start, &culprit, &why);
     if (rc == 0 || rc == INFER_ENOMEM)
         return rc;
     for (size_t i = 0; i < c->n_refs; i++)

@@ -71,6 +71,14 @@ static void *grown(struct infer_grammar *g, void *array, uint32_t n,
     return bigger;
 }
 
+/* A part must have been made before it is used; 0 never was. */
+static bool is_part(struct infer_grammar *g, uint32_t part)
+{
+    if (g->failed == INFER_OK && (part == 0 || part >= g->n_items))
+        g->failed = INFER_EINVAL;
+    return g->failed == INFER_OK;
+}
+
 static uint32_t add_item(struct infer_grammar *g, struct infer_item item)
 {
     struct infer_item *items = grown(g, g->items, g->n_items, &g->cap_items, 1,
@@ -78,6 +86,8 @@ static uint32_t add_item(struct infer_grammar *g, struct infer_item item)
 
     if (items == NULL)
         return 0;
+    if (g->items == NULL)
+        items[0] = (struct infer_item){.kind = INFER_ITEM_NONE};
     g->items = items;
     items[g->n_items] = item;
     return g->n_items++;
@@ -123,9 +133,13 @@ uint32_t infer_grammar_text(struct infer_grammar *g, const char *text,
 static uint32_t add_group(struct infer_grammar *g, enum infer_item_kind kind,
                           const uint32_t *list, size_t n)
 {
-    uint32_t *parts = grown(g, g->parts, g->n_parts, &g->cap_parts, n,
-                            INFER_GRAMMAR_MAX_PARTS, sizeof(*parts));
+    uint32_t *parts;
 
+    for (size_t i = 0; i < n; i++)
+        if (!is_part(g, list[i]))
+            return 0;
+    parts = grown(g, g->parts, g->n_parts, &g->cap_parts, n,
+                  INFER_GRAMMAR_MAX_PARTS, sizeof(*parts));
     if (g->failed != INFER_OK)
         return 0;
     g->parts = parts;
@@ -156,6 +170,8 @@ uint32_t infer_grammar_repeat(struct infer_grammar *g, uint32_t part,
         return part;
     if (most == 0)
         return infer_grammar_sequence(g, NULL, 0);
+    if (!is_part(g, part))
+        return 0;
     return add_item(
         g, (struct infer_item){
                .kind = INFER_ITEM_REPEAT, .a = part, .b = least, .n = most});
@@ -171,7 +187,8 @@ uint32_t infer_grammar_rule(struct infer_grammar *g)
 
 void infer_grammar_define(struct infer_grammar *g, uint32_t rule, uint32_t part)
 {
-    if (g->failed == INFER_OK && g->items[rule].kind == INFER_ITEM_RULE)
+    if (is_part(g, rule) && is_part(g, part) &&
+        g->items[rule].kind == INFER_ITEM_RULE)
         g->items[rule].a = part;
 }
 
@@ -393,6 +410,9 @@ int infer_grammar_finish(struct infer_grammar *g, uint32_t start,
     if (culprit == NULL)
         culprit = &ignored;
     *culprit = 0;
+    is_part(g, start);
+    if (g->failed == INFER_EINVAL)
+        return infer_fail(err, INFER_EINVAL, "a part was never made");
     if (g->failed == INFER_ETOOLONG)
         return infer_fail(err, INFER_ETOOLONG, "the grammar is too large");
     if (g->failed != INFER_OK)

@@ -50,7 +50,7 @@ struct infer_grammar {
     uint32_t n_items, n_parts, n_text, n_sets, n_rules;
     uint32_t cap_items, cap_parts, cap_text, cap_sets;
     uint32_t start;
-    int failed; /* INFER_ENOMEM or INFER_ETOOLONG: what follows is dropped */
+    int failed; /* a status: what follows is dropped */
     bool finished;
 };
 

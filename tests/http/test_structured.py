@@ -349,6 +349,8 @@ HOSTILE = [
     {"enum": ["x" * i for i in range(1000)]},
     {"anyOf": [{"type": "string", "pattern": f"^(a|aa)*{i}$"}
                for i in range(200)]},
+    {"anyOf": [{"enum": [f"{i} {k}" for k in range(4000)]}
+               for i in range(40)] + [{}]},  # too large, then anything
     {"properties": {str(i): {} for i in range(2000)}},
     {"properties": {str(i): {} for i in range(900)}},
     {"required": [str(i) for i in range(1000)],

@@ -87,6 +87,19 @@ static void test_checks(void **state)
     a = infer_grammar_repeat(g, a, 0, UINT32_MAX);
     assert_int_equal(finish(g, a, "empty"), INFER_EINVAL);
 
+    g = fresh(); /* parts that were never made, in each place */
+    assert_int_equal(infer_grammar_choice(g, (uint32_t[]){0, 7}, 2), 0);
+    assert_int_equal(finish(g, 1, "never made"), INFER_EINVAL);
+    g = fresh();
+    assert_int_equal(infer_grammar_repeat(g, 0, 0, 2), 0);
+    assert_int_equal(finish(g, 0, "never made"), INFER_EINVAL);
+    g = fresh();
+    r = infer_grammar_rule(g);
+    infer_grammar_define(g, r, 9);
+    assert_int_equal(finish(g, r, "never made"), INFER_EINVAL);
+    g = fresh();
+    assert_int_equal(finish(g, 0, "never made"), INFER_EINVAL);
+
     g = fresh(); /* too much of it */
     for (int i = 0; i < 140000; i++)
         a = infer_grammar_text(g, "a", 1);
