@@ -8,6 +8,14 @@ build=build/models
 train=bin/infer-train
 mkdir -p "$build" models
 
+# The run's card, and what standard input adds to it.
+card() { # name
+    {
+        sed "s#$build/$1/model.gguf#models/$1.gguf#" "$build/$1/README.md"
+        cat
+    } >"models/$1.md"
+}
+
 # The text model: English prose and plays, 320 wide, 6 layers, 2,048 pieces.
 text() {
     set -- "$data/books/war-and-peace.txt" "$data/books/botchan.txt" \
@@ -21,7 +29,19 @@ text() {
         --save-every 250 --sample 100 --sample-every 500 --prompt 'The ' \
         ${THREADS:+--threads $THREADS} "$@"
     $train quantize "$build/text/model.gguf" models/text.gguf --type q8_0
-    cp "$build/text/README.md" models/text.md
+    card text <<EOF
+
+## Use and limits
+
+Continues English prose and plays of the nineteenth century and before: for demonstrations and tests, not for facts. The
+file is Q8_0; the scores above are those of the f32 weights.
+
+## Data and licence
+
+War and Peace (Tolstoy, translated by Louise and Aylmer Maude), Botchan (Natsume, translated by Yasotaro Morri) and the
+plays of tinyshakespeare are in the public domain; the weights are under the licence of this repository. Made by
+\`make models\` (\`scripts/models.sh\`).
+EOF
 }
 
 for model in ${MODELS:-text}; do

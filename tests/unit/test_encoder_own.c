@@ -336,7 +336,7 @@ static void test_batcher(void **state)
     struct infer_team *team = NULL;
     struct infer_batcher *b = NULL;
     struct infer_error err = {0};
-    struct asked a[4];
+    struct asked a[4] = {0};
     struct infer_batcher_stats stats;
     int32_t cancel = 1;
 
@@ -349,6 +349,7 @@ static void test_batcher(void **state)
     ask(b, &a[0], 14);
     ask(b, &a[1], 5);
     ask(b, &a[2], 2);
+    a[3].request = a[2].request;
     assert_int_equal(infer_batcher_submit(b, &a[3].request, &err), INFER_EBUSY);
     infer_batcher_step(b);
     assert_int_equal(a[2].order, 1);
