@@ -14,7 +14,7 @@ build='gcc g++ make libmicrohttpd-dev libuv1-dev libcjson-dev
        libsentencepiece-dev libpcre2-dev libopenblas-dev
        libutf8proc-dev'
 test='libcmocka-dev libcjson-dev python3 python3-yaml python3-jsonschema
-      mpich'
+      mpich curl'
 dev='clang libclang-rt-14-dev clang-format clang-tidy shellcheck'
 cov='gcovr'
 node='nodejs npm'
