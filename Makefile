@@ -104,6 +104,8 @@ $B/%.o: %.cc Makefile
 	$(Q)$(CXX) $(CPPFLAGS_ALL) $(CXXFLAGS_ALL) -MMD -MP -c $< -o $@
 $B/server/openapi.o: openapi.yaml # .incbin, unseen by -MMD and by ccache
 $B/server/openapi.o: CPPFLAGS_ALL += -DOPENAPI_SUM=$(firstword $(shell cksum openapi.yaml))
+$B/server/web.o: $(wildcard server/web/*)
+$B/server/web.o: CPPFLAGS_ALL += -DWEB_SUM=$(firstword $(shell cat server/web/* | cksum))
 $B/libinfer.a: $(CORE_OBJ)
 	$(if $(V),,@echo "  AR   $@")
 	$(Q)rm -f $@ && $(AR) rcs $@ $^

@@ -25,7 +25,7 @@ for other in models/*.gguf; do
 done
 
 cat <<EOF
-URL    http://$listen  (contract: http://$listen/openapi.yaml)
+URL    http://$listen  (open it in a browser; contract: http://$listen/openapi.yaml)
 Try    curl -N http://$listen/v1/generate -H 'Content-Type: application/json' \\
          -d '{"prompt":"It was a fine day, and","max_tokens":64,"stream":true}'
 EOF

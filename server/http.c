@@ -129,13 +129,15 @@ static void take_ids(struct request *r)
 
 static enum route_id find_route(const char *path)
 {
-    const char *const prefix = routes[ROUTE_MODEL].path;
-    const size_t n = strlen(prefix);
+    for (int i = 0; i < ROUTE_NONE; i++) {
+        const size_t n = strlen(routes[i].path);
+        const bool named = i == ROUTE_MODEL || i == ROUTE_WEB;
 
-    for (int i = 0; i < ROUTE_NONE; i++)
-        if (i != ROUTE_MODEL && strcmp(routes[i].path, path) == 0)
+        if (named ? strncmp(path, routes[i].path, n) == 0 && path[n]
+                  : strcmp(path, routes[i].path) == 0)
             return (enum route_id)i;
-    return strncmp(path, prefix, n) == 0 && path[n] ? ROUTE_MODEL : ROUTE_NONE;
+    }
+    return ROUTE_NONE;
 }
 
 static bool is_json(const char *type)

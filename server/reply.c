@@ -19,6 +19,7 @@ static const struct {
 } table[] = {
     {200, "OK", NULL, NULL},
     {204, "No Content", NULL, NULL},
+    {304, "Not Modified", NULL, NULL},
     {400, "Bad Request", "invalid_request_error", "invalid_value"},
     {401, "Unauthorized", "authentication_error", "invalid_api_key"},
     {403, "Forbidden", "permission_error", "not_allowed"},

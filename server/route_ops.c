@@ -1,5 +1,5 @@
 /*
- * route_ops.c - probes, the contract, and a page for whoever looks here first.
+ * route_ops.c - probes, metrics and the contract.
  *
  * Live and ready are different questions: a server that loads or drains is
  * alive, and restarting it would help nobody; a worker that makes no step for
@@ -68,28 +68,4 @@ void route_openapi(struct request *r)
 {
     reply_static(r, "application/yaml", openapi_text,
                  (size_t)(openapi_end - openapi_text));
-}
-
-void route_index(struct request *r)
-{
-    struct buf body = {0};
-    struct json j = json_into(&body);
-
-    json_open(&j, '{');
-    json_key_str(&j, "name", "inferd");
-    json_key_str(&j, "version", infer_version());
-    json_key_str(&j, "contract", routes[ROUTE_OPENAPI].path);
-    json_key(&j, "routes");
-    json_open(&j, '[');
-    for (int i = 0; i < ROUTE_NONE; i++) {
-        struct buf line = {0};
-
-        buf_printf(&line, "%s %s%s", routes[i].post ? "POST" : "GET",
-                   routes[i].path, i == ROUTE_MODEL ? "{id}" : "");
-        json_text(&j, line.data, line.len);
-        buf_release(&line);
-    }
-    json_close(&j, ']');
-    json_close(&j, '}');
-    reply_json(r, &body);
 }

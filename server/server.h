@@ -42,12 +42,13 @@ enum route_id {
     ROUTE_METRICS,
     ROUTE_OPENAPI,
     ROUTE_INDEX,
+    ROUTE_WEB,
     ROUTE_NONE, /* no such path */
     N_ROUTES
 };
 
 struct route {
-    const char *path; /* ROUTE_MODEL: the rest of the path is the id */
+    const char *path; /* ROUTE_MODEL, ROUTE_WEB: then a name follows */
     bool post;        /* POST with a JSON body, or GET and HEAD */
     bool open;        /* needs no key */
     /* Answer (reply_*) or start a job (request_wait). */
