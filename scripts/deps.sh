@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh - install the Debian packages that are missing, and only those.
 #
-#   scripts/deps.sh build|test|dev|cov|node ...
+#   scripts/deps.sh build|test|dev|cov|node|browser ...
 #
 # Called by `make run`, `make test` and the checks, so it has to cost nothing
 # when all is there: one dpkg-query. It asks for root only when something is
@@ -18,6 +18,7 @@ test='libcmocka-dev libcjson-dev python3 python3-yaml python3-jsonschema
 dev='clang libclang-rt-14-dev clang-format clang-tidy shellcheck'
 cov='gcovr'
 node='nodejs npm'
+browser='chromium'
 
 wanted=
 for group in "${@:-build}"; do
@@ -26,9 +27,10 @@ for group in "${@:-build}"; do
     test) wanted="$wanted $test" ;;
     dev) wanted="$wanted $dev" ;;
     cov) wanted="$wanted $cov" ;;
+    browser) wanted="$wanted $browser" ;;
     node | onnx) wanted="$wanted $node" ;;
     *)
-        echo "deps: unknown group '$group' (build, test, dev, cov, node)" >&2
+        echo "deps: unknown group '$group' (build, test, dev, cov, node, browser)" >&2
         exit 2
         ;;
     esac

@@ -1,10 +1,13 @@
 // app.js - the playground: tabs, the key, and which models there are.
 import * as api from "./api.js";
+import * as classify from "./classify.js";
 import * as generate from "./generate.js";
+import * as server from "./server.js";
+import * as similarity from "./similarity.js";
 import { $, tabs } from "./ui.js";
 
 const state = document.getElementById("state");
-const sections = { generate };
+const sections = { generate, classify, similarity, server };
 let visible = "generate";
 
 function show(models) {
@@ -31,6 +34,7 @@ async function refresh() {
 
 const input = document.getElementById("api-key");
 input.value = api.key.get();
+input.form.addEventListener("submit", (e) => { e.preventDefault(); $(".key").open = false; });
 input.addEventListener("change", () => { api.key.set(input.value.trim()); refresh(); });
 
 tabs($("[role=tablist]"), (name) => {

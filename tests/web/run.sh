@@ -1,0 +1,23 @@
+#!/bin/sh
+# run.sh - the pages in Debian's Chromium, see web.test.js.
+#
+# playwright-core (npm, its pinned version, no install scripts, no browser of
+# its own) is fetched once into build/web. Screenshots are left there.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+work=$top/build/web
+
+"$top/scripts/deps.sh" browser
+if ! command -v npm >/dev/null || ! command -v node >/dev/null; then
+    "$top/scripts/deps.sh" node
+fi
+mkdir -p "$work"
+cp "$here/package.json" "$here"/*.js "$top/tests/openai/server.js" "$work"
+cd "$work"
+wanted=$(sed -n 's/.*"playwright-core": "\(.*\)".*/\1/p' package.json)
+grep -qs "\"version\": \"$wanted\"" node_modules/playwright-core/package.json ||
+    npm install --ignore-scripts --no-audit --no-fund --no-package-lock \
+        --loglevel=error
+echo "playwright-core $wanted, node $(node --version), $(chromium --version 2>/dev/null)"
+TOP=$top exec node --test web.test.js
