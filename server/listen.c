@@ -3,12 +3,15 @@
  *
  * Opened by us, not by MHD, because only then the port that the system chose
  * for port 0 and the reason of a failure are known. Names are resolved here,
- * before the loop starts.
+ * before the loop starts. Under systemd's socket activation it is opened
+ * already and comes as descriptor 3 (sd_listen_fds(3)): then the address means
+ * nothing.
  */
 #include "server/listen.h"
 #include "server/config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -17,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 1024 };
+enum { BACKLOG = 1024, FIRST_PASSED_FD = 3 };
 
 /* "HOST:PORT" → its parts; "[::1]:80" loses its brackets. */
 static bool split(const char *address, char *host, size_t size,
@@ -85,6 +88,54 @@ static void make_url(int fd, const char *host, char *url, size_t size)
         snprintf(url, size, "http://%s:%u", *host ? host : "0.0.0.0", port);
 }
 
+static void make_passed_url(int fd, char *url, size_t size)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sizeof(a);
+    char host[NI_MAXHOST];
+
+    if (getsockname(fd, (struct sockaddr *)&a, &len) ||
+        getnameinfo((struct sockaddr *)&a, len, host, sizeof(host), NULL, 0,
+                    NI_NUMERICHOST))
+        host[0] = '\0';
+    make_url(fd, host, url, size);
+}
+
+/* Was a socket passed to this very process? (Not to a parent that forked.) */
+static bool passed(void)
+{
+    const char *pid = getenv("LISTEN_PID");
+
+    return pid && getenv("LISTEN_FDS") && atol(pid) == (long)getpid();
+}
+
+static int take_passed(int *fd, char *url, size_t size, struct infer_error *err)
+{
+    const int n = atoi(getenv("LISTEN_FDS"));
+    struct sockaddr_storage a = {0};
+    socklen_t a_len = sizeof(a), len = sizeof(int);
+    int listens = 0;
+
+    if (n != 1)
+        return config_fail(err, INFER_EINVAL,
+                           "LISTEN_FDS: %d sockets were passed, expected 1", n);
+    if (getsockopt(FIRST_PASSED_FD, SOL_SOCKET, SO_ACCEPTCONN, &listens,
+                   &len) ||
+        !listens ||
+        getsockname(FIRST_PASSED_FD, (struct sockaddr *)&a, &a_len) ||
+        (a.ss_family != AF_INET && a.ss_family != AF_INET6))
+        return config_fail(err, INFER_EINVAL,
+                           "LISTEN_FDS: descriptor %d is no listening TCP "
+                           "socket",
+                           FIRST_PASSED_FD);
+    fcntl(FIRST_PASSED_FD, F_SETFD, FD_CLOEXEC);
+    fcntl(FIRST_PASSED_FD, F_SETFL,
+          fcntl(FIRST_PASSED_FD, F_GETFL) | O_NONBLOCK);
+    *fd = FIRST_PASSED_FD;
+    make_passed_url(*fd, url, size);
+    return 0;
+}
+
 int listen_open(const char *address, int *fd, char *url, size_t size,
                 struct infer_error *err)
 {
@@ -95,6 +146,8 @@ int listen_open(const char *address, int *fd, char *url, size_t size,
     char host[256];
     int rc;
 
+    if (passed())
+        return take_passed(fd, url, size, err);
     if (!split(address, host, sizeof(host), &port))
         return config_fail(err, INFER_EINVAL, "listen: '%s' is not HOST:PORT",
                            address);

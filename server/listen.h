@@ -9,10 +9,12 @@ bool listen_valid(const char *address);
 
 /*
  * Bind and listen on "HOST:PORT" or "[V6]:PORT"; port 0 picks a free one.
+ * A socket that systemd passed (LISTEN_PID, LISTEN_FDS) is taken instead.
  *
  *   fd   out  non-blocking
  *   url  out  [size] "http://HOST:PORT" with the real port
- * Errors  EINVAL (not an address), EIO (in use, not allowed)
+ * Errors  EINVAL (not an address, not one listening socket), EIO (in use, not
+ * allowed)
  */
 int listen_open(const char *address, int *fd, char *url, size_t size,
                 struct infer_error *err);

@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 import unittest
 
@@ -157,6 +158,65 @@ class Start(unittest.TestCase):
             finally:
                 self.assertEqual(s.stop(), 0)
         self.assertEqual(len(set(texts)), 1)
+
+
+PASS_ON = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.set_inheritable(3, True)
+os.environ["LISTEN_PID"] = sys.argv[3] or str(os.getpid())
+os.environ["LISTEN_FDS"] = sys.argv[2]
+os.execv(sys.argv[4], sys.argv[4:])
+"""
+
+
+class SocketActivation(unittest.TestCase):
+    """As systemd starts it: with a socket that it has opened itself."""
+
+    def start(self, sock, n=1, pid=""):
+        return subprocess.Popen(
+            [sys.executable, "-c", PASS_ON, str(sock.fileno()), str(n),
+             str(pid), INFERD, "--model", main_model(),
+             "--listen", "127.0.0.1:0"], pass_fds=[sock.fileno()],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def refused(self, sock, words, n=1):
+        out, err = self.start(sock, n).communicate(timeout=20 * SLOW)
+        self.assertEqual(out, "")
+        self.assertIn(words, err)
+
+    def serves(self, sock, url, **kw):
+        process = self.start(sock, **kw)
+        try:
+            line = process.stdout.readline()
+            self.assertTrue((url in line) == (not kw), line)
+            port = int(line.rsplit(":", 1)[1])
+            conn = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            conn.request("GET", "/readyz")
+            self.assertEqual(conn.getresponse().status, 200)
+            conn.close()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+        self.assertEqual(process.returncode, 0)
+
+    def test_takes_the_socket_and_leaves_it_open(self):
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            url = "http://127.0.0.1:%d\n" % sock.getsockname()[1]
+            self.serves(sock, url)
+            self.serves(sock, url)
+            self.serves(sock, url, pid=1)  # meant for another process
+
+    def test_what_is_no_listening_socket(self):
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.refused(sock, "0 sockets were passed", n=0)
+            self.refused(sock, "2 sockets were passed", n=2)
+        with socket.socket() as sock:
+            self.refused(sock, "no listening TCP socket")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind("\0inferd-test-%d" % os.getpid())
+            sock.listen()
+            self.refused(sock, "no listening TCP socket")
 
 
 class Models(unittest.TestCase):
