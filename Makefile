@@ -52,7 +52,7 @@ BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wi
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
 TEST_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/*.c))
 FUZZERS  := $(patsubst %.c,$B/%,$(wildcard tests/fuzz/*.c))
-SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh tests/*/*.sh) .ci/run
+SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh tests/*/*.sh) docker/healthcheck .ci/run
 
 CORE_LIBS   := -lsentencepiece -lpcre2-8 -lutf8proc -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
@@ -77,9 +77,14 @@ run: ## install what is missing, build, serve the default model
 	@$(MAKE) -s -j$(JOBS) all
 	@MODEL='$(MODEL)' LISTEN='$(LISTEN)' scripts/run.sh
 
-install: all ## into PREFIX (/usr/local), below DESTDIR if set
+install: all ## into PREFIX (/usr/local), below DESTDIR if set; units, and /etc/inferd
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(PROGRAMS:%=bin/%) $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)/etc/inferd $(DESTDIR)$(PREFIX)/lib/systemd/system
+	[ -e $(DESTDIR)/etc/inferd/inferd.json ] || \
+	    install -m 644 config/inferd.json $(DESTDIR)/etc/inferd
+	sed 's|@PREFIX@|$(PREFIX)|' docker/inferd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/inferd.service
+	install -m 644 docker/inferd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 # ---- objects and programs ---------------------------------------------------
 
@@ -181,12 +186,17 @@ test-load: all ## longer: leaks, overload, latency under load
 	@INFERD=$(INFERD) $(PYTHON) tests/load/run.py $(ARGS)
 test-load-curl: all ## the curl scripts of tests/load against a real server
 	@INFERD=$(INFERD) $(PYTHON) tests/deploy/run.py Curl $(ARGS)
+test-deploy: all ## with HAProxy, Prometheus, promtool: replicas, dashboards, manifests
+	@scripts/deps.sh deploy
+	@INFERD=$(INFERD) $(PYTHON) tests/deploy/run.py $(or $(ARGS),Observe Scale)
+test-k8s: ## docker/k8s against Kubernetes' schemas, from npm
+	@tests/k8s/run.sh
 test-train-slow: all $B/tests/unit/test_train_ranks ## longer: 100 kills, every fault, texts of a gigabyte
 	@KILLS=100 SLOW=1 TRAIN=$(TRAIN) INFERD=$(INFERD) SEAM=$B/tests/unit/test_train_ranks $(PYTHON) tests/train/run.py $(ARGS)
 test-onnx: all ## exported models in onnxruntime, from npm
 	@scripts/onnx.sh build/onnx
 	@node tests/onnx/run.mjs bin/infer-train ../shared/oracle build/onnx
-test-all: test test-openai test-web test-load test-load-curl test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
+test-all: test test-openai test-web test-load test-load-curl test-deploy test-k8s test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
 
 asan: ## C, HTTP and trainer tests under ASan and UBSan
 	@$(MAKE) -s -j$(JOBS) B=build/asan CFLAGS='$(SAN)=address,undefined' all tests
@@ -251,7 +261,7 @@ help: ## this list
 clean: ## remove everything built
 	rm -rf build bin compile_commands.json
 .PHONY: all force debug dev run install test tests test-unit test-kernels test-golden \
-	test-http test-openai test-web test-train test-load test-load-curl test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
+	test-http test-openai test-web test-train test-load test-load-curl test-deploy test-k8s test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
 	check-headers check-layers lint format check-format tidy compdb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh - install the Debian packages that are missing, and only those.
 #
-#   scripts/deps.sh build|test|dev|cov|node|browser ...
+#   scripts/deps.sh build|test|dev|cov|node|browser|deploy ...
 #
 # Called by `make run`, `make test` and the checks, so it has to cost nothing
 # when all is there: one dpkg-query. It asks for root only when something is
@@ -19,6 +19,7 @@ dev='clang libclang-rt-14-dev clang-format clang-tidy shellcheck'
 cov='gcovr'
 node='nodejs npm'
 browser='chromium'
+deploy='haproxy prometheus'
 
 wanted=
 for group in "${@:-build}"; do
@@ -28,9 +29,10 @@ for group in "${@:-build}"; do
     dev) wanted="$wanted $dev" ;;
     cov) wanted="$wanted $cov" ;;
     browser) wanted="$wanted $browser" ;;
+    deploy) wanted="$wanted $deploy" ;;
     node | onnx) wanted="$wanted $node" ;;
     *)
-        echo "deps: unknown group '$group' (build, test, dev, cov, node, browser)" >&2
+        echo "deps: unknown group '$group' (build, test, dev, cov, node, browser, deploy)" >&2
         exit 2
         ;;
     esac
