@@ -1,5 +1,6 @@
 /*
- * route_web.c - the playground at /, and the files it is made of.
+ * route_web.c - the playground at /, the reference at /docs, and the files that
+ * they are made of.
  *
  * The pages bring all they need, and the policy holds them to it: nothing from
  * elsewhere, no script or style inside the HTML, no frame around it. They are
@@ -55,6 +56,11 @@ static void serve(struct request *r, const char *name)
 void route_index(struct request *r)
 {
     serve(r, "index.html");
+}
+
+void route_docs(struct request *r)
+{
+    serve(r, "docs.html");
 }
 
 void route_web(struct request *r)

@@ -26,6 +26,7 @@ const struct route routes[N_ROUTES] = {
     [ROUTE_METRICS] = {"/metrics", false, true, route_metrics},
     [ROUTE_OPENAPI] = {"/openapi.yaml", false, true, route_openapi},
     [ROUTE_INDEX] = {"/", false, true, route_index},
+    [ROUTE_DOCS] = {"/docs", false, true, route_docs},
     [ROUTE_WEB] = {"/web/", false, true, route_web},
     [ROUTE_NONE] = {"other", false, true, NULL},
 };

@@ -26,6 +26,7 @@ void route_readyz(struct request *r);
 void route_metrics(struct request *r);
 void route_openapi(struct request *r);
 void route_index(struct request *r);
+void route_docs(struct request *r);
 void route_web(struct request *r);
 
 /* Common to the routes with a body: parse, find the model, make a job of this

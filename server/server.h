@@ -42,6 +42,7 @@ enum route_id {
     ROUTE_METRICS,
     ROUTE_OPENAPI,
     ROUTE_INDEX,
+    ROUTE_DOCS,
     ROUTE_WEB,
     ROUTE_NONE, /* no such path */
     N_ROUTES

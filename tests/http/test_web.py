@@ -6,7 +6,7 @@ from harness import ROOT, Case, Server
 
 WEB = os.path.join(ROOT, "server/web")
 FILES = sorted(os.listdir(WEB))
-PAGES = {"/": "index.html"}
+PAGES = {"/": "index.html", "/docs": "docs.html"}
 TYPES = {".html": "text/html; charset=utf-8",
          ".css": "text/css; charset=utf-8",
          ".js": "text/javascript; charset=utf-8",

@@ -3,6 +3,7 @@
 // Whatever a page writes to the console, and every request to another host,
 // fails the test it happens in.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -148,7 +149,6 @@ test("the code shown is the request, and runs", async () => {
   await page.fill("#c-input", "it's \"here\"");
   await page.click("#classify .code summary");
   const curl = await page.textContent("#classify pre");
-  const { execFileSync } = await import("node:child_process");
   const reply = JSON.parse(execFileSync("sh", ["-c", curl.replace("curl ", "curl -s ")]));
   assert.equal(reply.model, "intents");
   await page.click("#classify .code button:has-text('JavaScript')");
@@ -193,6 +193,40 @@ test("tabs and controls work by keyboard and have names", async () => {
   await page.check();
 });
 
+test("the reference reads the contract as PyYAML does, and shows all of it", async () => {
+  const spec = JSON.parse(execFileSync(process.env.PYTHON ?? "python3", ["-c",
+    "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)",
+    path.join(top, "openapi.yaml")], { maxBuffer: 1 << 26 }));
+  const page = await open("/docs");
+  await page.waitForFunction(() => /operations/.test(document.querySelector("#state").textContent));
+  assert.deepEqual(await page.evaluate(async () => {
+    const { parse } = await import("/web/yaml.js");
+    return parse(await (await fetch("/openapi.yaml")).text());
+  }), spec);
+  const ids = Object.values(spec.paths).flatMap((item) =>
+    Object.values(item).map((op) => op.operationId).filter(Boolean)).sort();
+  assert.deepEqual((await page.$$eval("article", (all) => all.map((a) => a.id))).sort(), ids);
+  await page.click("#contents a[href='#classify']");
+  assert.match(page.url(), /#classify$/);
+  const names = await page.$$eval("#classify .field-name", (all) => all.map((n) => n.textContent));
+  for (const name of ["input", "model", "top_k", "explain", "labels", "attribution"])
+    assert.ok(names.includes(name), name);
+  assert.match(await page.textContent("#classify pre"), /v1\/classify[^]*how do I reset/);
+  await page.check();
+});
+
+test("a wrong line of YAML is an error that names it", async () => {
+  const page = await open("/docs");
+  const errors = await page.evaluate(async () => {
+    const { parse } = await import("/web/yaml.js");
+    return ["a: 1\n   b: 2", "a: [1, 2", "a: 'x", "a: {b: 1} c", "- 1\nb: 2", "a: *gone"].map((text) => {
+      try { return JSON.stringify(parse(text)); } catch (e) { return e.message; }
+    });
+  });
+  for (const e of errors) assert.match(e, /^yaml, line \d+: /);
+  await page.check();
+});
+
 test("nothing is wider than a phone; screenshots for people", async () => {
   for (const [name, width, colorScheme] of [["desktop", 1280, "light"], ["desktop", 1280, "dark"],
     ["phone", 390, "light"], ["phone", 390, "dark"]]) {
@@ -207,6 +241,10 @@ test("nothing is wider than a phone; screenshots for people", async () => {
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${section} ${width}`);
       await page.screenshot({ path: `${section}-${name}-${colorScheme}.png`, fullPage: true });
     }
+    await page.goto(server.url + "/docs#classify");
+    await page.waitForFunction(() => /operations/.test(document.querySelector("#state").textContent));
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `docs ${width}`);
+    await page.screenshot({ path: `docs-${name}-${colorScheme}.png` });
     await page.check();
   }
 });
