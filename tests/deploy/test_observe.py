@@ -138,6 +138,22 @@ class ObserveTest(unittest.TestCase):
                     left.remove((title, query))
         self.assertEqual(left, [])
 
+    def test_ids_reach_the_log_and_prompts_do_not(self):
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        for name, sent, logged in (("one", trace, trace),
+                                   ("two", trace[:-1], "-"),
+                                   ("three", trace.replace("a", "\""), "-")):
+            reply = self.s.post("/v1/generate", {
+                "prompt": "Sesame", "max_tokens": 1},
+                headers={"X-Request-Id": name, "traceparent": sent})
+            self.assertEqual(reply.headers["X-Request-Id"], name)
+            end = time.monotonic() + 10
+            while not re.search(rf"(?m)^.* id={name} .* trace="
+                                rf"{re.escape(logged)}$", self.s.stderr()):
+                self.assertLess(time.monotonic(), end, self.s.stderr()[-900:])
+                time.sleep(0.05)
+        self.assertNotIn("Sesame", self.s.stderr())
+
     def test_container_serves_the_models_that_ship(self):
         with open(os.path.join(DOCKER, "inferd.json"), encoding="utf-8") as f:
             listed = re.findall(r'"/models/([^"]+)"', f.read())
