@@ -19,48 +19,6 @@
 
 enum { PATH_LEN = 4096, LEAST = 300, SAMPLE_BYTES = 1000 * 1000 };
 
-static bool ends_with(const char *s, const char *end)
-{
-    const size_t n = strlen(s), k = strlen(end);
-
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
-/* The keys of another GGUF file as a vocabulary. */
-static int copy_gguf(const char *from, const char *path,
-                     struct infer_error *err)
-{
-    struct infer_gguf *g = NULL;
-    struct infer_gguf_writer *w = NULL;
-    int status = infer_gguf_open(&g, from, err);
-
-    if (status == 0)
-        status = infer_gguf_writer_create(&w, err);
-    if (status == 0) {
-        infer_gguf_set_str(w, "general.type", "vocab");
-        infer_gguf_set_all(w, g);
-        status = infer_gguf_save(w, path, err);
-    }
-    infer_gguf_writer_free(w);
-    infer_gguf_close(g);
-    return status;
-}
-
-static int write_file(const char *path, const void *data, size_t size,
-                      struct infer_error *err)
-{
-    struct infer_replace r;
-    int status = infer_replace_begin(&r, path, err);
-
-    if (status != 0)
-        return status;
-    status = infer_replace_write(&r, data, size, err);
-    if (status == 0)
-        status = infer_replace_commit(&r, err);
-    infer_replace_abort(&r);
-    return status;
-}
-
 static int add_texts(struct train_spm *t, const struct enc_text_ref *texts,
                      size_t n, struct infer_error *err)
 {
@@ -108,7 +66,7 @@ static int learn(const char *path, const struct enc_text_ref *texts, size_t n,
         status = 0;
     }
     if (status == 0)
-        status = write_file(path, model, size, err);
+        status = infer_replace_file(path, model, size, err);
     free(model);
     train_spm_free(t);
     return status;
@@ -140,8 +98,8 @@ int enc_vocab_make(const char *run, const char *given,
 
     snprintf(path, sizeof(path), "%s/tokenizer.gguf", run);
     snprintf(learned, sizeof(learned), "%s/tokenizer.model", run);
-    if (given && !ends_with(given, ".model"))
-        return copy_gguf(given, path, err);
+    if (given && !train_vocab_is_spm(given))
+        return train_vocab_copy(given, path, err);
     if (!given)
         status = learn(learned, texts, n, n_vocab, n_threads, err);
     if (status == INFER_EINVAL)

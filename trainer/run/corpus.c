@@ -58,32 +58,6 @@ static int make_chars(const struct train_lm *o, const char *path,
     return status;
 }
 
-static int copy_gguf(const char *from, const char *path,
-                     struct infer_error *err)
-{
-    struct infer_gguf *g = NULL;
-    struct infer_gguf_writer *w = NULL;
-    int status = infer_gguf_open(&g, from, err);
-
-    if (status == 0)
-        status = infer_gguf_writer_create(&w, err);
-    if (status == 0) {
-        infer_gguf_set_str(w, "general.type", "vocab");
-        infer_gguf_set_all(w, g);
-        status = infer_gguf_save(w, path, err);
-    }
-    infer_gguf_writer_free(w);
-    infer_gguf_close(g);
-    return status;
-}
-
-static bool ends_with(const char *s, const char *end)
-{
-    const size_t n = strlen(s), k = strlen(end);
-
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 static int make_vocab(const struct train_lm *o, const char *path,
                       struct infer_error *err)
 {
@@ -94,12 +68,12 @@ static int make_vocab(const struct train_lm *o, const char *path,
         char init[PATH_MAX_LEN];
 
         snprintf(init, sizeof(init), "%.4000s/init.gguf", o->out);
-        return copy_gguf(init, path, err);
+        return train_vocab_copy(init, path, err);
     }
     if (strcmp(o->tokenizer, "char") == 0)
         return make_chars(o, path, err);
-    if (!ends_with(o->tokenizer, ".model"))
-        return copy_gguf(o->tokenizer, path, err);
+    if (!train_vocab_is_spm(o->tokenizer))
+        return train_vocab_copy(o->tokenizer, path, err);
     status = train_vocab_load_spm(&v, o->tokenizer, err);
     if (status == 0)
         status = train_vocab_save(&v, path, err);

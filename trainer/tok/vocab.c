@@ -178,3 +178,30 @@ int train_vocab_save(const struct train_vocab *v, const char *path,
     infer_gguf_writer_free(w);
     return status;
 }
+
+bool train_vocab_is_spm(const char *path)
+{
+    static const char end[] = ".model";
+    const size_t n = strlen(path), k = strlen(end);
+
+    return n >= k && strcmp(path + n - k, end) == 0;
+}
+
+int train_vocab_copy(const char *from, const char *path,
+                     struct infer_error *err)
+{
+    struct infer_gguf *g = NULL;
+    struct infer_gguf_writer *w = NULL;
+    int status = infer_gguf_open(&g, from, err);
+
+    if (status == 0)
+        status = infer_gguf_writer_create(&w, err);
+    if (status == 0) {
+        infer_gguf_set_str(w, "general.type", "vocab");
+        infer_gguf_set_all(w, g);
+        status = infer_gguf_save(w, path, err);
+    }
+    infer_gguf_writer_free(w);
+    infer_gguf_close(g);
+    return status;
+}

@@ -38,6 +38,14 @@ void train_vocab_release(struct train_vocab *v);
 int train_vocab_load_spm(struct train_vocab *v, const char *path,
                          struct infer_error *err);
 
+/* Whether a path names such a file, by its ending. */
+bool train_vocab_is_spm(const char *path);
+
+/* The vocabulary of any GGUF file, with its other keys, as a file of its own.
+ * Errors  as infer_gguf_open() and infer_gguf_save() */
+int train_vocab_copy(const char *from, const char *path,
+                     struct infer_error *err);
+
 /* Set tokenizer.ggml.* */
 void train_vocab_set(const struct train_vocab *v, struct infer_gguf_writer *w);
 
