@@ -389,8 +389,9 @@ static unsigned types_of(const cJSON *s)
     return bits;
 }
 
-/* Whether the values that const or enum lists differ: false, if unsure. */
-static bool values_differ(const cJSON *a, const cJSON *b)
+/* Whether the values that const or enum lists differ: false, if unsure, or if
+ * telling would take too long. */
+static bool values_differ(struct compiler *c, const cJSON *a, const cJSON *b)
 {
     const cJSON *list[2] = {a, b}, *first[2];
     bool only[2];
@@ -409,6 +410,7 @@ static bool values_differ(const cJSON *a, const cJSON *b)
     for (const cJSON *x = first[0]; x; x = only[0] ? NULL : x->next)
         for (const cJSON *y = first[1]; y; y = only[1] ? NULL : y->next)
             if (cJSON_IsObject(x) || cJSON_IsArray(x) ||
+                ++c->n_compared > SCHEMA_MAX_COMPARED ||
                 cJSON_Compare(x, y, true))
                 return false;
     return true;
@@ -426,7 +428,7 @@ static bool is_required(const cJSON *s, const char *name)
 }
 
 /* No value satisfies both. */
-static bool disjoint(const struct compiler *c, const cJSON *a, const cJSON *b)
+static bool disjoint(struct compiler *c, const cJSON *a, const cJSON *b)
 {
     const cJSON *p, *q;
 
@@ -434,16 +436,26 @@ static bool disjoint(const struct compiler *c, const cJSON *a, const cJSON *b)
     b = follow(c, b);
     if (!cJSON_IsObject(a) || !cJSON_IsObject(b))
         return false;
-    if ((types_of(a) & types_of(b)) == 0 || values_differ(a, b))
+    if ((types_of(a) & types_of(b)) == 0 || values_differ(c, a, b))
         return true;
     if (types_of(a) != type_bit(&(cJSON){.type = cJSON_String,
                                          .valuestring = (char[]){"object"}}))
         return false;
+    /* what looking a name up walks through */
+    const int step =
+        1 +
+        cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(b, "properties")) +
+        cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(a, "required")) +
+        cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(b, "required"));
+
     cJSON_ArrayForEach (p, cJSON_GetObjectItemCaseSensitive(a, "properties")) {
+        c->n_compared += (uint64_t)step;
+        if (c->n_compared > SCHEMA_MAX_COMPARED)
+            return false;
         q = cJSON_GetObjectItemCaseSensitive(
             cJSON_GetObjectItemCaseSensitive(b, "properties"), p->string);
         if (q && is_required(a, p->string) && is_required(b, p->string) &&
-            values_differ(follow(c, p), follow(c, q)))
+            values_differ(c, follow(c, p), follow(c, q)))
             return true;
     }
     return false;

@@ -19,6 +19,7 @@ enum {
     SCHEMA_MAX_PROPERTIES = 1000,
     SCHEMA_MAX_OPTIONAL = 200, /* in a row */
     SCHEMA_MAX_ENUM = 4096,
+    SCHEMA_MAX_COMPARED = 4 << 20,
     SCHEMA_MAX_BRANCHES = 200, /* of a union */
     SCHEMA_MAX_REFS = 1024,
     SCHEMA_MAX_NAME = 256, /* bytes of a property's name */
@@ -47,6 +48,7 @@ struct compiler {
     bool failed;
     struct reference refs[SCHEMA_MAX_REFS];
     size_t n_refs, n_done;
+    uint64_t n_compared; /* steps of telling oneOf's schemas apart */
     /* parts that are made once; 0: not yet */
     uint32_t space, character, free_string, free_number, free_integer, any;
     uint32_t digit;

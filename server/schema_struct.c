@@ -173,13 +173,15 @@ static uint32_t other_pair(struct compiler *c, const cJSON *s,
                            const struct object *o, uint32_t value)
 {
     const cJSON *all = cJSON_GetObjectItemCaseSensitive(s, "properties"), *p;
+    /* each list has at most SCHEMA_MAX_PROPERTIES */
     const char *names[2 * SCHEMA_MAX_PROPERTIES];
     size_t n = 0;
 
     cJSON_ArrayForEach (p, all)
         names[n++] = p->string;
     for (size_t i = 0; i < o->n; i++) /* some only required */
-        names[n++] = o->list[i].name;
+        if (!cJSON_GetObjectItemCaseSensitive(all, o->list[i].name))
+            names[n++] = o->list[i].name;
     return pair_of(
         c, n > 0 ? schema_other_key(c, names, n) : schema_free_string(c),
         value);

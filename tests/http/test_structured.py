@@ -339,6 +339,14 @@ REFUSED = [
 
 # Large, deep, or made to explode: an answer at once, either way.
 HOSTILE = [
+    {"type": "object", "additionalProperties": True,
+     "properties": {f"a{i}": {} for i in range(1000)},
+     "required": [f"b{i}" for i in range(1000)]},
+    {"oneOf": [{"enum": list(range(0, 100000, 2))},
+               {"enum": list(range(1, 100000, 2))}]},
+    {"oneOf": [{"type": "object", "required": [f"a{i}" for i in range(20000)],
+                "properties": {f"a{i}": {"const": k} for i in range(20000)}}
+               for k in (1, 1)]},
     {"type": "string", "pattern": "(" * 60000 + ")" * 60000},
     {"type": "string", "pattern": "(" * 2000 + "a" + ")" * 2000},
     {"type": "string", "pattern": "(a{1000000000}){1000000000}"},
