@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "trainer/enc/draw.h"
+#include "trainer/run/card.h"
 #include "trainer/run/folder.h"
 
 #include <cjson/cJSON.h>
@@ -172,19 +173,6 @@ static int write_mistakes(const struct enc_run *r, const struct enc_set *s,
 /* ---- the card ---------------------------------------------------------------
  */
 
-static void print_recipe(FILE *f, const char *const *argv)
-{
-    fputs("\n## Recipe\n\n```sh\ninfer-train", f);
-    for (; *argv; argv++) {
-        const bool plain = strspn(*argv, "abcdefghijklmnopqrstuvwxyz"
-                                         "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                         "0123456789-_./=,:+") == strlen(*argv);
-
-        fprintf(f, plain ? " %s" : " '%s'", *argv);
-    }
-    fputs("\n```\n", f);
-}
-
 static void print_scores(FILE *f, const struct enc_run *r, const char *what,
                          const struct enc_scores *o)
 {
@@ -245,7 +233,7 @@ static int write_card(struct enc_run *r, const struct enc_scores *val,
         if (test)
             print_scores(f, r, "test", test);
         print_shape(f, r);
-        print_recipe(f, r->argv);
+        train_card_recipe(f, r->argv);
         fprintf(f,
                 "\n%zu examples, %llu epochs of %.0f s in all on %d threads; "
                 "the parameters are those of epoch %llu, the best on the "

@@ -100,7 +100,7 @@ void train_config_free(char **argv)
  * ----------------------------------------------------------------
  */
 
-static void print_recipe(FILE *f, const char *const *argv)
+void train_card_recipe(FILE *f, const char *const *argv)
 {
     fputs("\n## Recipe\n\n```sh\ninfer-train", f);
     for (; *argv; argv++) {
@@ -153,7 +153,7 @@ static void print_card(FILE *f, const struct train_card *c)
             "\n| %zu | %u | %u | %u (%u) | %u | %u | %u | %u |\n",
             net_n_params(c->net), s->n_layers, s->d_model, s->n_heads,
             s->n_kv_heads, s->d_head, s->d_ff, s->n_ctx, s->n_vocab);
-    print_recipe(f, c->argv);
+    train_card_recipe(f, c->argv);
     if (c->n_ranks > 1)
         snprintf(ranks, sizeof(ranks), "%d ranks of ", c->n_ranks);
     fprintf(

@@ -8,6 +8,8 @@
 #include "trainer/run/checkpoint.h"
 #include "trainer/run/lm.h"
 
+#include <stdio.h>
+
 /* used: the precision of the products, never TRAIN_AUTO */
 int train_config_write(const struct train_lm *o, const char *const *argv,
                        enum train_precision used, uint32_t n_vocab,
@@ -19,6 +21,9 @@ int train_config_write(const struct train_lm *o, const char *const *argv,
  */
 int train_config_read(const char *run, char ***argv, struct infer_error *err);
 void train_config_free(char **argv);
+
+/* The section of a card that says how the model was made. */
+void train_card_recipe(FILE *f, const char *const *argv);
 
 struct train_card {
     const struct train_lm *o;
