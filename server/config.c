@@ -269,6 +269,7 @@ void config_release(struct config *c)
     free(c->listen);
     free(c->cpu);
     free(c->api_keys_file);
+    free(c->access_log_file);
     memset(c, 0, sizeof(*c));
 }
 

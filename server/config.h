@@ -42,7 +42,7 @@ enum option_source { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
 enum { CONFIG_MAX_OPTIONS = 64 };
 
 struct config {
-    char *listen, *cpu, *api_keys_file;
+    char *listen, *cpu, *api_keys_file, *access_log_file;
     struct engine_config engine;
     int64_t threads, nice;
     int64_t max_n, max_batch, max_inputs, max_stop;

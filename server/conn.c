@@ -135,6 +135,20 @@ void conn_hangups(struct server *s)
     } while (n == 64);
 }
 
+/* The headers that every reply has. */
+static void raw_ids(struct buf *out, const struct request *r)
+{
+    char trace[TRACEPARENT_LEN + 1];
+
+    if (!r)
+        return;
+    buf_printf(out, "X-Request-Id: %s\r\n", r->id);
+    if (!*r->trace.trace_id) /* the headers have not all come */
+        return;
+    trace_header(&r->trace, trace);
+    buf_printf(out, "traceparent: %s\r\n", trace);
+}
+
 void conn_raw_error(struct conn *c, unsigned status, const char *message)
 {
     struct buf body = {0}, all = {0};
@@ -142,15 +156,16 @@ void conn_raw_error(struct conn *c, unsigned status, const char *message)
     reply_error_body(&body, status, NULL, NULL, message);
     buf_printf(&all,
                "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\n"
-               "Content-Length: %zu\r\nX-Request-Id: %s\r\n"
-               "Connection: close\r\n\r\n",
-               status, reply_reason(status), body.len,
-               c->request ? c->request->id : "");
+               "Content-Length: %zu\r\nConnection: close\r\n",
+               status, reply_reason(status), body.len);
+    raw_ids(&all, c->request);
+    buf_str(&all, "\r\n");
     buf_add(&all, body.data, body.len);
     if (!all.failed && !body.failed)
         send(c->fd, all.data, all.len, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (c->request) {
         c->request->status = status;
+        c->request->error = reply_code(status);
         c->request->n_sent = body.len;
     }
     buf_release(&all);

@@ -39,7 +39,7 @@ void cors_add(struct request *r)
         return;
     MHD_add_response_header(r->response, "Access-Control-Allow-Origin", origin);
     MHD_add_response_header(r->response, "Access-Control-Expose-Headers",
-                            "X-Request-Id, Retry-After");
+                            "X-Request-Id, traceparent, Retry-After");
 }
 
 /* Header names, commas and spaces only: safe to send back. */
@@ -70,6 +70,7 @@ void cors_preflight(struct request *r)
     MHD_add_response_header(r->response, "Access-Control-Allow-Headers",
                             wanted && is_name_list(wanted)
                                 ? wanted
-                                : "Authorization, Content-Type, X-Request-Id");
+                                : "Authorization, Content-Type, X-Request-Id, "
+                                  "traceparent");
     MHD_add_response_header(r->response, "Access-Control-Max-Age", "600");
 }

@@ -15,6 +15,7 @@ static void note_encode(struct request *r, const struct job *job)
 {
     const struct encode *e = &job->enc;
 
+    r->worked = e->started_ns != 0;
     r->n_prompt = e->n_tokens < UINT32_MAX ? (uint32_t)e->n_tokens : UINT32_MAX;
     if (e->started_ns > job->arrived_ns)
         r->queue_ms = (double)(e->started_ns - job->arrived_ns) * 1e-6;

@@ -46,7 +46,8 @@ struct generation *generation_create(struct request *r, const struct job *job)
     snprintf(g->id, sizeof(g->id), "%s-%s", prefix[g->shape], id);
     g->held = calloc(g->n_choices, sizeof(struct chunk *));
     g->begun = calloc(g->n_choices, sizeof(*g->begun));
-    if (!g->held || !g->begun) {
+    g->heard = calloc(g->n_choices, sizeof(*g->heard));
+    if (!g->held || !g->begun || !g->heard) {
         generation_free(g);
         return NULL;
     }
@@ -61,6 +62,7 @@ void generation_free(struct generation *g)
         chunk_free(g->held[i]);
     free(g->held);
     free(g->begun);
+    free(g->heard);
     free(g);
 }
 
@@ -111,6 +113,29 @@ static void write_held(struct request *r, const struct job *job)
 
 /* ---- chunks -------------------------------------------------------------- */
 
+/* Also for the access log of a request whose client leaves midway. */
+static void note_work(struct request *r, const struct chunk *c)
+{
+    struct generation *g = r->generation;
+    struct heard *h = &g->heard[c->choice];
+
+    g->n_generated += c->n_generated - h->n_generated;
+    if (!h->any && c->choice % g->n == 0) {
+        r->n_prompt += c->n_prompt;
+        r->n_cached += c->n_cached;
+    }
+    h->n_generated = c->n_generated;
+    h->any = true;
+    if (c->finish && c->choice == 0)
+        r->finish = generation_finish_name(c->finish);
+    r->worked = true;
+    r->n_generated = g->n_generated;
+    if (g->started_ns > g->arrived_ns)
+        r->queue_ms = (double)(g->started_ns - g->arrived_ns) * 1e-6;
+    if (g->first_token_ns > g->arrived_ns)
+        r->ttft_ms = (double)(g->first_token_ns - g->arrived_ns) * 1e-6;
+}
+
 static void note(struct generation *g, const struct chunk *c)
 {
     if (c->started_ns && (!g->started_ns || c->started_ns < g->started_ns))
@@ -120,8 +145,6 @@ static void note(struct generation *g, const struct chunk *c)
         g->first_token_ns = c->first_token_ns;
     if (c->now_ns > g->last_ns)
         g->last_ns = c->now_ns;
-    if (c->finish)
-        g->n_generated += c->n_generated;
     if (c->finish == INFER_FINISH_DEADLINE && c->n_generated == 0)
         g->late = true;
 }
@@ -134,6 +157,7 @@ void generation_delta(struct request *r, const struct job *job, struct chunk *c)
                        c->finish == INFER_FINISH_NONE;
 
     note(g, c);
+    note_work(r, c);
     if (!r->answered &&
         (c->text.failed || c->tokens.failed || c->tops.failed)) {
         chunk_free(c);
@@ -167,9 +191,6 @@ static void totals(struct request *r, const struct job *job)
     }
     r->n_prompt = g->n_prompt;
     r->n_cached = g->n_cached;
-    r->n_generated = g->n_generated;
-    if (g->started_ns > g->arrived_ns)
-        r->queue_ms = (double)(g->started_ns - g->arrived_ns) * 1e-6;
 }
 
 static bool complete(const struct generation *g)
@@ -193,7 +214,6 @@ static void finish_reply(struct request *r, const struct job *job)
         r->finish = "cancelled";
         reply_retry(r, 503, NULL, 1, "the server is stopping");
     } else {
-        r->finish = generation_finish_name(g->held[0]->finish);
         generation_write_reply(&body, g, job);
         reply_json(r, &body);
     }
@@ -204,7 +224,6 @@ static void finish_stream(struct request *r)
     struct generation *g = r->generation;
     struct buf *out = stream_buf(r);
 
-    r->finish = "stream";
     if (g->include_usage) {
         buf_str(out, "data: ");
         generation_write_usage(out, g);
@@ -220,6 +239,7 @@ static void error_event(struct request *r, unsigned status, const char *message)
     struct buf *out = stream_buf(r);
 
     r->finish = "error";
+    r->error = reply_code(status);
     buf_str(out, "data: ");
     reply_error_body(out, status, NULL, NULL, message);
     buf_str(out, "\n\n");

@@ -8,6 +8,12 @@
 #include "server/jsonout.h"
 #include "server/server.h"
 
+/* What a choice has told of itself so far. */
+struct heard {
+    uint32_t n_generated;
+    bool any;
+};
+
 struct generation {
     enum api_shape shape;
     bool stream, include_usage, return_token_ids;
@@ -18,6 +24,7 @@ struct generation {
     uint32_t n_choices, n; /* all, and per prompt */
     struct chunk **held;   /* [n_choices] results not written yet */
     bool *begun;           /* [n_choices] its first event was written */
+    struct heard *heard;   /* [n_choices] */
     uint32_t n_generated;  /* by all choices */
     uint32_t n_prompt, n_cached;
     bool late; /* a choice met the deadline without a token */

@@ -15,6 +15,7 @@
  * request differently (request smuggling), so they are refused here.
  */
 #include "server/http.h"
+#include "server/access.h"
 #include "server/conn.h"
 #include "server/cors.h"
 #include "server/generation.h"
@@ -112,19 +113,50 @@ static const char *framing_fault(struct request *r, const char *version)
 }
 
 /* The client's id, if it is sane: it comes back in headers and in the log. */
-static void take_ids(struct request *r)
+static void take_id(struct request *r)
 {
     const char *id = request_header(r, "X-Request-Id");
-    const char *trace = request_header(r, "traceparent");
     size_t n = 0;
 
     while (id && id[n] >= ' ' && id[n] < 0x7f && n <= REQUEST_ID_MAX)
         n++;
     if (id && n >= 1 && n <= REQUEST_ID_MAX && !id[n])
         memcpy(r->id, id, n + 1);
-    if (trace && strlen(trace) == TRACE_MAX &&
-        strspn(trace, "0123456789abcdef-") == TRACE_MAX)
-        memcpy(r->trace, trace, TRACE_MAX + 1);
+}
+
+struct trace_found {
+    const char *value;
+    unsigned n;
+};
+
+static enum MHD_Result trace_header_found(void *cls, enum MHD_ValueKind kind,
+                                          const char *name, const char *value)
+{
+    struct trace_found *f = cls;
+
+    (void)kind;
+    if (strcasecmp(name, "traceparent") == 0) {
+        f->value = value;
+        f->n++;
+    }
+    return MHD_YES;
+}
+
+/* Go on in the client's trace. One that is not valid, or there twice, is as
+ * none: a new trace begins, as the standard has it. */
+static void take_trace(struct request *r)
+{
+    struct trace_found f = {0};
+    char id[2][17];
+
+    server_new_id(r->srv, r->trace.span_id);
+    MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, trace_header_found, &f);
+    if (f.n == 1 && f.value && trace_parse(&r->trace, f.value))
+        return;
+    server_new_id(r->srv, id[0]);
+    server_new_id(r->srv, id[1]);
+    snprintf(r->trace.trace_id, sizeof(r->trace.trace_id), "%s%s", id[0],
+             id[1]);
 }
 
 static enum route_id find_route(const char *path)
@@ -235,7 +267,8 @@ static enum MHD_Result headers_done(struct request *r, const char *url,
 
     r->headers_done = true;
     r->srv->n_requests++;
-    take_ids(r);
+    take_id(r);
+    take_trace(r);
     r->path = strdup(url);
     snprintf(r->method, sizeof(r->method), "%s", method);
     if (!r->path)
@@ -418,25 +451,6 @@ void request_tick(struct request *r, uint64_t now_ms)
 
 /* ---- end ----------------------------------------------------------------- */
 
-static void access_log(const struct request *r, double ms)
-{
-    char id[2 * REQUEST_ID_MAX + 3], path[160], key[80], model[80];
-
-    if (!r->srv->config->access_log)
-        return;
-    log_line(LEVEL_INFO, "request",
-             "id=%s method=%s path=%s status=%u ms=%.3f in=%llu out=%llu "
-             "key=%s model=%s queue_ms=%.3f prompt_tokens=%u "
-             "cached_tokens=%u completion_tokens=%u finish=%s trace=%s",
-             log_quote(id, sizeof(id), r->id), r->method,
-             log_quote(path, sizeof(path), r->path ? r->path : ""), r->status,
-             ms, (unsigned long long)r->n_body, (unsigned long long)r->n_sent,
-             r->key ? log_quote(key, sizeof(key), r->key->config->name) : "-",
-             r->model ? log_quote(model, sizeof(model), r->model) : "-",
-             r->queue_ms, r->n_prompt, r->n_cached, r->n_generated,
-             r->finish ? r->finish : "-", *r->trace ? r->trace : "-");
-}
-
 static void request_free(struct request *r)
 {
     drop_body(r);
@@ -473,7 +487,7 @@ void http_completed(void *cls, struct MHD_Connection *mhd, void **context,
         s->n_requests--;
         s->metrics.requests[r->route][reply_status_row(r->status)]++;
         histogram_add(&s->metrics.seconds[r->route], seconds);
-        access_log(r, seconds * 1e3);
+        access_write(&s->access, r, seconds * 1e3);
     }
     conn_unwatch(r->conn);
     r->conn->request = NULL;

@@ -99,6 +99,7 @@ struct chunk {
     struct buf tops;   /* struct infer_logprob[] */
     enum infer_finish finish;
     uint32_t n_generated;                        /* by this choice so far */
+    uint32_t n_prompt, n_cached;                 /* of its prompt */
     uint64_t started_ns, first_token_ns, now_ns; /* 0: not yet */
 
     /* CHUNK_DONE, CHUNK_FAILED */

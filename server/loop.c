@@ -47,8 +47,8 @@ void server_new_id(struct server *s, char out[17])
 
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    snprintf(out, 17, "%016llx",
-             (unsigned long long)((z ^ (z >> 31)) ^ s->id_seed[1]));
+    z ^= (z >> 31) ^ s->id_seed[1];
+    snprintf(out, 17, "%016llx", (unsigned long long)(z ? z : 1));
 }
 
 /* ---- MHD on the loop ----------------------------------------------------- */
@@ -170,6 +170,7 @@ static void all_loaded(struct server *s)
 {
     signal(SIGBUS, SIG_DFL);
     s->state = STATE_READY;
+    sink_release_hold(&s->access);
     printf("inferd: listening on %s\n", s->url);
     fflush(stdout);
     log_line(LEVEL_INFO, "ready", "url=%s models=%zu threads=%d", s->url,
@@ -329,6 +330,19 @@ static void on_signal(uv_signal_t *h, int number)
     }
 }
 
+/* A file is opened anew, for logrotate. Without one the terminal has gone, and
+ * what ran in it ends as well. */
+static void on_hangup_signal(uv_signal_t *h, int number)
+{
+    struct server *s = h->data;
+
+    if (sink_reopen(&s->access))
+        log_line(LEVEL_INFO, "access_log_reopened", "path=%s",
+                 s->config->access_log_file);
+    else
+        on_signal(h, number);
+}
+
 /* ---- start --------------------------------------------------------------- */
 
 /* Descriptors: one per connection. Never run out: MHD would spin. */
@@ -403,10 +417,12 @@ static void start_handles(struct server *s)
     uv_signal_start(&s->sigterm, on_signal, SIGTERM);
     uv_signal_init(&s->loop, &s->sigint);
     uv_signal_start(&s->sigint, on_signal, SIGINT);
+    uv_signal_init(&s->loop, &s->sighup);
+    uv_signal_start(&s->sighup, on_hangup_signal, SIGHUP);
     s->wake.data = s->mhd_timer.data = s->drain_timer.data = s;
     s->mhd_again.data = s;
     s->tick.data = s->hangup_poll.data = s->mhd_poll.data = s;
-    s->sigterm.data = s->sigint.data = s;
+    s->sigterm.data = s->sigint.data = s->sighup.data = s;
 }
 
 /* ---- end ----------------------------------------------------------------- */
@@ -441,6 +457,7 @@ static void ignore_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -466,6 +483,7 @@ static void release(struct server *s)
     ignore_signals();
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
+    sink_close(&s->access);
     uv_loop_close(&s->loop);
     if (s->listen_fd >= 0)
         close(s->listen_fd);
@@ -491,6 +509,7 @@ int loop_serve(const struct config *c, struct infer_error *err)
     if (getrandom(s->id_seed, sizeof(s->id_seed), GRND_NONBLOCK) < 0)
         s->id_seed[0] = infer_clock_ns();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log too large is an error of its write */
     signal(SIGBUS, on_bus_error);
     rc = listen_open(c->listen, &s->listen_fd, s->url, sizeof(s->url), err);
     if (rc == 0)
@@ -506,7 +525,10 @@ int loop_serve(const struct config *c, struct infer_error *err)
     }
     limit_connections(s);
     start_handles(s);
-    rc = start_workers(s, err);
+    if (c->access_log)
+        rc = sink_open(&s->access, &s->loop, c->access_log_file, err);
+    if (rc == 0)
+        rc = start_workers(s, err);
     if (rc == 0)
         rc = start_mhd(s, err);
     if (rc == 0)

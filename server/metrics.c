@@ -98,6 +98,9 @@ static void print_process(struct buf *out, const struct server *s)
            (double)m->slow_readers);
     single(out, "inferd_log_dropped_total", "counter",
            "Log lines lost because stderr was full.", (double)log_dropped());
+    single(out, "inferd_access_log_dropped_total", "counter",
+           "Lines of the access log lost because its reader or disk was slow.",
+           (double)s->access.dropped);
     single(out, "inferd_body_bytes", "gauge",
            "Bytes of request bodies held now.", (double)s->body_bytes);
     single(out, "inferd_ready", "gauge", "1 while new work is accepted.",

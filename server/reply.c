@@ -184,6 +184,7 @@ static void error_reply(struct request *r, unsigned status, const char *param,
     struct buf body = {0};
     char message[512];
 
+    r->error = code ? code : reply_code(status);
     vsnprintf(message, sizeof(message), fmt, ap);
     if (route_is_tei(r->route))
         tei_error_body(&body, status, message);
@@ -261,11 +262,14 @@ void reply_engine_error(struct request *r, const struct infer_error *err,
 
 bool reply_send(struct request *r)
 {
+    char trace[TRACEPARENT_LEN + 1];
     enum MHD_Result ok;
 
     if (!r->response)
         return false;
     header(r, "X-Request-Id", r->id);
+    trace_header(&r->trace, trace);
+    header(r, "traceparent", trace);
     cors_add(r);
     ok = MHD_queue_response(r->mhd, r->status, r->response);
     MHD_destroy_response(r->response);

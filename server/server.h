@@ -10,6 +10,8 @@
 #include "server/config.h"
 #include "server/histogram.h"
 #include "server/job.h"
+#include "server/sink.h"
+#include "server/trace.h"
 #include "server/worker.h"
 
 #include <microhttpd.h>
@@ -96,7 +98,7 @@ struct stream {
     bool started, ended;
 };
 
-enum { REQUEST_ID_MAX = 128, TRACE_MAX = 55 };
+enum { REQUEST_ID_MAX = 128 };
 
 struct request {
     struct server *srv;
@@ -108,7 +110,7 @@ struct request {
     bool escaped_nul;    /* %00 in the path */
     char method[12];
     char id[REQUEST_ID_MAX + 1];
-    char trace[TRACE_MAX + 1]; /* W3C traceparent, or empty */
+    struct trace trace;
     struct key *key;
     uint64_t start_ns;
     bool key_held; /* counts in key->active */
@@ -135,8 +137,10 @@ struct request {
     /* for the access log */
     const char *model;
     const char *finish;
+    const char *error; /* its code, or NULL; static */
+    bool worked;       /* a model has begun with it: what follows is known */
     uint32_t n_prompt, n_cached, n_generated;
-    double queue_ms;
+    double queue_ms, ttft_ms; /* since it arrived; ttft_ms 0: no token */
 };
 
 /* ---- server -------------------------------------------------------------- */
@@ -173,7 +177,7 @@ struct server {
     uv_idle_t mhd_again; /* MHD has work that no descriptor announces */
     uint32_t n_again;    /* runs in a row for that reason only */
     uv_async_t wake;
-    uv_signal_t sigterm, sigint;
+    uv_signal_t sigterm, sigint, sighup;
     uv_check_t flush_log;
     struct MHD_Daemon *mhd;
     int listen_fd, hangup_fd;
@@ -195,7 +199,8 @@ struct server {
     uint64_t body_bytes; /* held by requests */
     struct keys keys;
     struct http_metrics metrics;
-    int64_t started; /* Unix seconds */
+    struct sink access; /* where the access log goes */
+    int64_t started;    /* Unix seconds */
     uint64_t id_seed[2];
     uint64_t next_id;
 };
@@ -206,7 +211,7 @@ static inline uint64_t server_now_ms(void)
     return infer_clock_ns() / 1000000;
 }
 
-/* Sixteen hexadecimal digits that do not repeat. */
+/* Sixteen hexadecimal digits that do not repeat, not all zero. */
 void server_new_id(struct server *s, char out[17]);
 
 #endif

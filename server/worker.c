@@ -147,6 +147,8 @@ static void add_event(struct chunk *c, const struct infer_event *e)
         add_tokens(c, c->choice, e);
     c->finish = e->finish;
     c->n_generated = e->n_generated;
+    c->n_prompt = e->n_prompt;
+    c->n_cached = e->n_cached;
     c->started_ns = e->started_ns;
     c->first_token_ns = e->first_token_ns;
     c->now_ns = e->now_ns;

@@ -7,6 +7,7 @@ reply is checked against openapi.yaml, so a field that the contract does not
 describe correctly fails whichever test meets it first.
 """
 import http.client
+import itertools
 import json
 import os
 import re
@@ -42,6 +43,8 @@ for name in [n for n in os.environ if n.startswith("INFERD_")]:
 
 with open(os.path.join(ROOT, "openapi.yaml"), encoding="utf-8") as f:
     SPEC = yaml.safe_load(f)
+TRACEPARENT = SPEC["components"]["headers"]["TraceParent"]["schema"]["pattern"]
+_numbers = itertools.count()
 _scratch = tempfile.TemporaryDirectory(prefix="inferd-test-")
 
 
@@ -101,7 +104,10 @@ class Server:
             models = [f"main={model or main_model()}"]
         for path in models:
             args += ["--model", path]
-        for key, value in (options or {}).items():
+        options = dict(options or {})
+        self.access_path = options.setdefault(
+            "access-log-file", scratch(f"access-{next(_numbers)}.jsonl"))
+        for key, value in options.items():
             args += [f"--{key}", str(value)]
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
@@ -126,6 +132,24 @@ class Server:
     def stderr(self):
         self.log.seek(0)
         return self.log.read().decode("utf-8", "replace")
+
+    def access(self, wanted, timeout=10 * SLOW):
+        """The line of the access log for which wanted(line) is true."""
+        end = time.monotonic() + timeout
+        while True:
+            with open(self.access_path, encoding="utf-8") as file:
+                lines = file.read().split("\n")[:-1]
+            for line in map(json.loads, lines):
+                if wanted(line):
+                    return line
+            if time.monotonic() > end:
+                raise AssertionError(f"not in {lines[-5:]}")
+            time.sleep(0.02)
+
+    def access_of(self, reply):
+        """The line of this reply's request."""
+        name = reply.headers["X-Request-Id"]
+        return self.access(lambda line: line["id"] == name)
 
     def stop(self, timeout=15 * SLOW):
         """SIGTERM; the exit status. Sanitizers must have found nothing."""
@@ -322,6 +346,8 @@ def check_reply(method, path, reply):
     """Status, headers and body are what openapi.yaml says."""
     if "X-Request-Id" not in reply.headers:
         raise AssertionError(f"{method} {path}: no X-Request-Id")
+    if not re.fullmatch(TRACEPARENT, reply.headers.get("traceparent", "")):
+        raise AssertionError(f"{method} {path}: {reply.headers}")
     if method == "HEAD":
         return
     op = _operation(method, path)
