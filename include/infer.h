@@ -346,7 +346,7 @@ void infer_grammar_define(struct infer_grammar *g, uint32_t rule,
 
 /*
  * The text is a `start`. culprit (may be NULL) gets the part at fault.
- * Cost    O(parts), times the rules that refer to later ones at worst
+ * Cost    O(parts)
  * Errors  EINVAL (something can never end, recurses before it has taken a
  *         byte, or repeats what may be empty), ETOOLONG (over 131,071 parts,
  *         1 MiB of text, 4096 rules), ENOMEM

@@ -13,11 +13,10 @@
 #include "core/engine/grammar.h"
 
 #include "core/base/error.h"
+#include "core/engine/grammar_derive.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { UNKNOWN = UINT16_MAX };
 
 int infer_grammar_create(struct infer_grammar **out, struct infer_error *err)
 {
@@ -40,6 +39,7 @@ void infer_grammar_free(struct infer_grammar *g)
     free(g->parts);
     free(g->text);
     free(g->sets);
+    free(g->set_slots);
     free(g);
 }
 
@@ -93,22 +93,63 @@ static uint32_t add_item(struct infer_grammar *g, struct infer_item item)
     return g->n_items++;
 }
 
+/* Where a set stands among the slots, or would stand. The address is a seed
+ * that whoever makes up the sets does not know. */
+static uint32_t slot_of(const struct infer_grammar *g, const uint8_t *bits)
+{
+    uint64_t h = (uintptr_t)g, word;
+    uint32_t i;
+
+    for (size_t k = 0; k < sizeof(struct infer_set); k += sizeof(word)) {
+        memcpy(&word, bits + k, sizeof(word));
+        h = (h ^ word) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    i = (uint32_t)(h >> 32) & (g->n_slots - 1);
+    while (g->set_slots[i] != 0 && memcmp(g->sets[g->set_slots[i] - 1].bits,
+                                          bits, sizeof(struct infer_set)) != 0)
+        i = (i + 1) & (g->n_slots - 1);
+    return i;
+}
+
+/* Room for one more set, and twice as many slots as there is room for. */
+static bool room_for_set(struct infer_grammar *g)
+{
+    struct infer_set *sets = grown(g, g->sets, g->n_sets, &g->cap_sets, 1,
+                                   INFER_GRAMMAR_MAX_ITEMS, sizeof(*sets));
+    uint32_t *slots;
+
+    if (sets == NULL)
+        return false;
+    g->sets = sets;
+    if (g->n_slots == 2 * g->cap_sets)
+        return true;
+    slots = calloc((size_t)2 * g->cap_sets, sizeof(*slots));
+    if (slots == NULL) {
+        g->failed = INFER_ENOMEM;
+        return false;
+    }
+    free(g->set_slots);
+    g->set_slots = slots;
+    g->n_slots = 2 * g->cap_sets;
+    for (uint32_t i = 0; i < g->n_sets; i++)
+        slots[slot_of(g, sets[i].bits)] = i + 1;
+    return true;
+}
+
 uint32_t infer_grammar_bytes(struct infer_grammar *g, const uint8_t set[32])
 {
-    struct infer_set *sets;
-    uint32_t i = 0;
+    uint32_t slot;
 
-    while (i < g->n_sets && memcmp(g->sets[i].bits, set, 32) != 0)
-        i++;
-    if (i == g->n_sets) {
-        sets = grown(g, g->sets, g->n_sets, &g->cap_sets, 1,
-                     INFER_GRAMMAR_MAX_ITEMS, sizeof(*sets));
-        if (sets == NULL)
-            return 0;
-        g->sets = sets;
-        memcpy(sets[g->n_sets++].bits, set, 32);
+    if (!room_for_set(g))
+        return 0;
+    slot = slot_of(g, set);
+    if (g->set_slots[slot] == 0) {
+        memcpy(g->sets[g->n_sets++].bits, set, 32);
+        g->set_slots[slot] = g->n_sets;
     }
-    return add_item(g, (struct infer_item){.kind = INFER_ITEM_BYTES, .a = i});
+    return add_item(g, (struct infer_item){.kind = INFER_ITEM_BYTES,
+                                           .a = g->set_slots[slot] - 1});
 }
 
 uint32_t infer_grammar_text(struct infer_grammar *g, const char *text,
@@ -192,94 +233,12 @@ void infer_grammar_define(struct infer_grammar *g, uint32_t rule, uint32_t part)
         g->items[rule].a = part;
 }
 
-/* ---- what follows from the items ---------------------------------------- */
+/* ---- chains without a byte ---------------------------------------------- */
 
 static const uint32_t *parts_of(const struct infer_grammar *g, uint32_t i)
 {
     return g->parts + g->items[i].a;
 }
-
-static bool is_nullable(const struct infer_grammar *g, uint32_t i)
-{
-    const struct infer_item *it = &g->items[i];
-    const bool all = it->kind == INFER_ITEM_SEQUENCE;
-
-    switch (it->kind) {
-    case INFER_ITEM_SEQUENCE:
-    case INFER_ITEM_CHOICE:
-        for (uint32_t k = 0; k < it->n; k++)
-            if (g->items[parts_of(g, i)[k]].nullable != all)
-                return !all;
-        return all;
-    case INFER_ITEM_REPEAT:
-        return it->b == 0 || g->items[it->a].nullable;
-    case INFER_ITEM_RULE:
-        return g->items[it->a].nullable;
-    default:
-        return false;
-    }
-}
-
-static uint32_t need_of(const struct infer_grammar *g, uint32_t i)
-{
-    const struct infer_item *it = &g->items[i];
-    uint32_t need = it->kind == INFER_ITEM_CHOICE ? UNKNOWN : 0;
-
-    switch (it->kind) {
-    case INFER_ITEM_SEQUENCE:
-        for (uint32_t k = 0; k < it->n; k++) {
-            const uint32_t part = g->items[parts_of(g, i)[k]].need;
-            const uint32_t here =
-                part == UNKNOWN ? part : part + (k + 1 < it->n);
-
-            need = here > need ? here : need;
-        }
-        return need;
-    case INFER_ITEM_CHOICE:
-        for (uint32_t k = 0; k < it->n; k++) {
-            const uint32_t part = g->items[parts_of(g, i)[k]].need;
-
-            need = part < need ? part : need;
-        }
-        return need;
-    case INFER_ITEM_REPEAT:
-        need = g->items[it->a].need;
-        return it->b == 0 ? 0 : need == UNKNOWN ? need : need + 1;
-    case INFER_ITEM_RULE:
-        return g->items[it->a].need;
-    default:
-        return 0;
-    }
-}
-
-/* Least fixed points, by passes over all items, up and down in turn: rules
- * that refer to later ones settle in the other direction. */
-static void derive(struct infer_grammar *g)
-{
-    bool changed = true;
-
-    for (uint32_t i = 1; i < g->n_items; i++)
-        g->items[i].need = UNKNOWN;
-    for (bool up = true; changed; up = !up) {
-        changed = false;
-        for (uint32_t k = 1; k < g->n_items; k++) {
-            const uint32_t i = up ? k : g->n_items - k;
-            struct infer_item *it = &g->items[i];
-            uint32_t need = need_of(g, i);
-            const bool nullable = is_nullable(g, i);
-
-            if (need > INFER_GRAMMAR_MAX_DEPTH)
-                need = UNKNOWN;
-            if (need == it->need && nullable == it->nullable)
-                continue;
-            it->need = (uint16_t)need;
-            it->nullable = nullable;
-            changed = true;
-        }
-    }
-}
-
-/* ---- chains without a byte ---------------------------------------------- */
 
 /* The k-th item that may begin with the first byte of item i; 0: no more. */
 static uint32_t first_of(const struct infer_grammar *g, uint32_t i, uint32_t k)
@@ -422,14 +381,15 @@ int infer_grammar_finish(struct infer_grammar *g, uint32_t start,
             *culprit = i;
             return infer_fail(err, INFER_EINVAL, "a rule is not defined");
         }
-    derive(g);
-    status = check_items(g, culprit, err);
+    status = infer_grammar_derive(g, err);
+    if (status == INFER_OK)
+        status = check_items(g, culprit, err);
     if (status == INFER_OK)
         status = check_chains(g, culprit, err);
     if (status != INFER_OK)
         return status;
     *culprit = start;
-    if (g->items[start].need == UNKNOWN)
+    if (g->items[start].need == INFER_NEED_UNKNOWN)
         return infer_fail(err, INFER_EINVAL,
                           "nothing satisfies it within %d levels",
                           (int)INFER_GRAMMAR_MAX_DEPTH);

@@ -47,6 +47,8 @@ struct infer_grammar {
     uint32_t *parts;          /* [n_parts] */
     char *text;               /* [n_text] */
     struct infer_set *sets;   /* [n_sets] */
+    uint32_t *set_slots; /* [n_slots] a set's number + 1, by hash; 0: free */
+    uint32_t n_slots;    /* a power of two */
     uint32_t n_items, n_parts, n_text, n_sets, n_rules;
     uint32_t cap_items, cap_parts, cap_text, cap_sets;
     uint32_t start;

@@ -119,6 +119,126 @@ static void test_long_chain(void **state)
     assert_int_equal(finish(g, b, NULL), INFER_EINVAL);
 }
 
+/* The same set is one, however many there are. */
+static void test_sets(void **state)
+{
+    struct infer_grammar *g = fresh();
+    uint64_t set[4] = {0};
+
+    (void)state;
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < 60000; i++) {
+            set[i % 4] = i;
+            set[3] = i % 7;
+            infer_grammar_bytes(g, (const uint8_t *)set);
+            memset(set, 0, sizeof(set));
+            if (i % 1000 == 0)
+                assert_memory_equal(
+                    &g->sets[g->items[g->n_items - 1].a].bits[i % 4 * 8],
+                    (i % 4 == 3 ? (uint64_t[]){i % 7} : (uint64_t[]){i}), 8);
+        }
+    assert_int_equal(g->n_items, 120001);
+    /* i % 4 == 3: only i % 7 tells them apart, and 0 is as i == 0 */
+    assert_int_equal(g->n_sets, 45000 + 6);
+    infer_grammar_free(g);
+}
+
+/* What finish found equals what passes over all items find. */
+static void same_as_passes(const struct infer_grammar *g)
+{
+    const uint32_t never = UINT16_MAX;
+    uint32_t *need = malloc(g->n_items * sizeof(*need));
+    bool *empty = calloc(g->n_items, sizeof(*empty)), changed = true;
+
+    for (uint32_t i = 0; i < g->n_items; i++)
+        need[i] = never;
+    while (changed) {
+        changed = false;
+        for (uint32_t i = 1; i < g->n_items; i++) {
+            const struct infer_item *it = &g->items[i];
+            const bool all = it->kind == INFER_ITEM_SEQUENCE;
+            const bool group = all || it->kind == INFER_ITEM_CHOICE;
+            uint32_t best = all ? 0 : never;
+            bool e = all;
+
+            for (uint32_t k = 0; group && k < it->n; k++) {
+                const uint32_t p = g->parts[it->a + k];
+                const uint32_t n = need[p] + (all && k + 1 < it->n);
+
+                best = (all ? n > best : n < best) ? n : best;
+                e = all ? e && empty[p] : e || empty[p];
+            }
+            if (it->kind == INFER_ITEM_BYTES || it->kind == INFER_ITEM_TEXT) {
+                best = 0;
+            } else if (!group) {
+                const bool again = it->kind == INFER_ITEM_REPEAT;
+
+                best = again && it->b == 0 ? 0 : need[it->a] + again;
+                e = empty[it->a] || (again && it->b == 0);
+            }
+            if (best > INFER_GRAMMAR_MAX_DEPTH)
+                best = never;
+            changed = changed || best != need[i] || e != empty[i];
+            need[i] = best;
+            empty[i] = e;
+        }
+    }
+    for (uint32_t i = 1; i < g->n_items; i++) {
+        assert_int_equal(g->items[i].need, need[i]);
+        assert_int_equal(g->items[i].nullable, empty[i]);
+    }
+    free(need);
+    free(empty);
+}
+
+static uint32_t random_below(uint64_t *seed, uint32_t n)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*seed >> 33) % n;
+}
+
+static uint32_t random_item(struct infer_grammar *g, uint64_t *seed)
+{
+    const uint32_t n = random_below(seed, 4), from = random_below(seed, 4);
+    uint32_t parts[3];
+
+    /* mostly near ones, so that chains become long */
+    for (uint32_t k = 0; k < 3; k++)
+        parts[k] = from == 0 || g->n_items < 6
+                       ? 1 + random_below(seed, g->n_items - 1)
+                       : g->n_items - 1 - random_below(seed, 4);
+    switch (random_below(seed, 5)) {
+    case 0:
+        return infer_grammar_choice(g, parts, n < 2 ? 2 : n);
+    case 1:
+        return infer_grammar_repeat(g, parts[0], n, n + 1);
+    default:
+        return infer_grammar_sequence(g, parts, n == 1 ? 2 : n);
+    }
+}
+
+/* Rules that refer back and forth, chains deeper than a stack. */
+static void test_derive(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1, s = 1; seed <= 300; seed++, s = seed) {
+        struct infer_grammar *g = fresh();
+        uint32_t rules[20];
+
+        for (uint32_t i = 0; i < 20; i++)
+            rules[i] = infer_grammar_rule(g);
+        infer_grammar_text(g, "a", 1);
+        for (uint32_t i = 0; i < 10 + seed * 3; i++)
+            random_item(g, &s);
+        for (uint32_t i = 0; i < 20; i++)
+            infer_grammar_define(g, rules[i],
+                                 21 + random_below(&s, g->n_items - 21));
+        infer_grammar_finish(g, g->n_items - 1, NULL, NULL);
+        same_as_passes(g);
+        infer_grammar_free(g);
+    }
+}
+
 /* ---- matching ------------------------------------------------------------ */
 
 static struct infer_grammar *compile(const char *schema)
@@ -157,12 +277,6 @@ static bool brute(struct infer_matcher *m, const struct infer_grammar *g,
         all[n++] = byte;
     }
     return true;
-}
-
-static uint32_t random_below(uint64_t *seed, uint32_t n)
-{
-    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(*seed >> 33) % n;
 }
 
 /* Write a text by allowed tokens at random; what is allowed is compared with
@@ -351,10 +465,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_checks),
-        cmocka_unit_test(test_long_chain),
-        cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_checks), cmocka_unit_test(test_long_chain),
+        cmocka_unit_test(test_sets),   cmocka_unit_test(test_derive),
+        cmocka_unit_test(test_masks),  cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
