@@ -1,15 +1,17 @@
 /*
- * schema.c - keywords, references and unions of a schema.
+ * schema.c - keywords, types and literals of a schema.
  *
- * The schema is a stranger's. It is walked once, no deeper than the JSON
- * parser allows; the target of a $ref becomes a rule, made once and after all
- * else, so recursion costs nothing here. Sizes are bounded by constants of
- * schema_parts.h and by the grammar's own limits.
+ * The schema is a stranger's, and the event loop compiles it. It is walked
+ * once, no deeper than the JSON parser allows; sizes are bounded by constants
+ * of schema_parts.h, and the first part that the grammar has no room for ends
+ * it. Whatever else could cost more than the schema's size is charged against
+ * SCHEMA_MAX_WORK.
  */
 #include "server/schema_parts.h"
 
 #include "server/config.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +48,25 @@ uint32_t schema_fail(struct compiler *c, const struct place *at, int status,
     va_end(ap);
     config_fail(c->err, status, "%s: %s", where, what);
     return 0;
+}
+
+bool schema_charge(struct compiler *c, const struct place *at, size_t steps)
+{
+    c->work += steps;
+    if (c->work > SCHEMA_MAX_WORK)
+        schema_fail(c, at, INFER_ETOOLONG,
+                    "the schema takes too many steps: it has too many names "
+                    "to look up, or values to compare");
+    return !c->failed;
+}
+
+/* The grammar has no room or no memory for a part. */
+static uint32_t part_failed(struct compiler *c, const struct place *at)
+{
+    struct infer_error why = {0};
+    const int rc = infer_grammar_finish(c->g, 0, NULL, &why);
+
+    return schema_fail(c, at, rc, "%s", why.text);
 }
 
 /* ---- small tools --------------------------------------------------------- */
@@ -115,6 +136,22 @@ uint32_t schema_any(struct compiler *c)
     return c->any;
 }
 
+const cJSON *schema_member(struct compiler *c, const cJSON *s, const char *name,
+                           const struct place *at)
+{
+    const cJSON *v;
+
+    if (!cJSON_IsObject(s))
+        return NULL;
+    cJSON_ArrayForEach (v, s) {
+        if (!schema_charge(c, at, 1))
+            return NULL;
+        if (strcmp(v->string, name) == 0)
+            return v;
+    }
+    return NULL;
+}
+
 bool schema_count(struct compiler *c, const cJSON *s, const char *key,
                   const struct place *at, uint32_t *out)
 {
@@ -123,7 +160,7 @@ bool schema_count(struct compiler *c, const cJSON *s, const char *key,
 
     if (!v)
         return true;
-    if (!(x >= 0) || x != (double)(uint64_t)(x < 1e18 ? x : 1e18)) {
+    if (!(x >= 0) || x != floor(x)) {
         schema_fail(c, at, INFER_EINVAL, "%s must be a whole number from 0",
                     key);
         return false;
@@ -219,78 +256,12 @@ static unsigned keywords(struct compiler *c, const cJSON *s,
     return found & ~(1u << KEY_NOTE);
 }
 
-/* ---- references ---------------------------------------------------------- */
-
-/* One step of a JSON pointer: the text up to '/', unescaped. */
-static const cJSON *child(const cJSON *v, const char *name, size_t len)
-{
-    char key[SCHEMA_MAX_NAME + 1];
-    size_t n = 0;
-
-    for (size_t i = 0; i < len && n < SCHEMA_MAX_NAME; i++) {
-        char ch = name[i];
-
-        if (ch == '~' && i + 1 < len)
-            ch = name[++i] == '1' ? '/' : '~';
-        key[n++] = ch;
-    }
-    key[n] = '\0';
-    if (cJSON_IsArray(v)) {
-        char *end;
-        const unsigned long i = strtoul(key, &end, 10);
-
-        return n > 0 && n < 7 && !*end ? cJSON_GetArrayItem(v, (int)i) : NULL;
-    }
-    return cJSON_GetObjectItemCaseSensitive(v, key);
-}
-
-static const cJSON *resolve(const cJSON *root, const char *ref)
-{
-    const cJSON *v = root;
-
-    if (*ref++ != '#')
-        return NULL;
-    while (v && *ref == '/') {
-        const size_t n = strcspn(++ref, "/");
-
-        v = child(v, ref, n);
-        ref += n;
-    }
-    return *ref ? NULL : v;
-}
-
-static uint32_t reference(struct compiler *c, const cJSON *s,
-                          const struct place *at)
-{
-    const cJSON *ref = cJSON_GetObjectItemCaseSensitive(s, "$ref");
-    const cJSON *target;
-
-    if (!cJSON_IsString(ref))
-        return schema_fail(c, at, INFER_EINVAL, "$ref must be a string");
-    target = resolve(c->root, ref->valuestring);
-    if (!target)
-        return schema_fail(c, at, INFER_EUNSUPPORTED,
-                           "$ref '%.60s' is no place in this schema",
-                           ref->valuestring);
-    for (size_t i = 0; i < c->n_refs; i++)
-        if (c->refs[i].target == target)
-            return c->refs[i].rule;
-    if (c->n_refs == SCHEMA_MAX_REFS)
-        return schema_fail(c, at, INFER_ETOOLONG,
-                           "more than %d places are referred to",
-                           SCHEMA_MAX_REFS);
-    c->refs[c->n_refs].target = target;
-    c->refs[c->n_refs].rule = infer_grammar_rule(c->g);
-    return c->refs[c->n_refs++].rule;
-}
-
 /* ---- literals ------------------------------------------------------------ */
 
 static bool has_type(const cJSON *v, const char *name)
 {
     if (strcmp(name, "integer") == 0)
-        return cJSON_IsNumber(v) &&
-               v->valuedouble == (double)(int64_t)v->valuedouble;
+        return cJSON_IsNumber(v) && v->valuedouble == floor(v->valuedouble);
     return (strcmp(name, "string") == 0 && cJSON_IsString(v)) ||
            (strcmp(name, "number") == 0 && cJSON_IsNumber(v)) ||
            (strcmp(name, "boolean") == 0 && cJSON_IsBool(v)) ||
@@ -299,7 +270,7 @@ static bool has_type(const cJSON *v, const char *name)
            (strcmp(name, "array") == 0 && cJSON_IsArray(v));
 }
 
-/* type is absent, a name or a list of names. */
+/* type is absent, a name or a list of few names. */
 static bool type_allows(const cJSON *type, const cJSON *v)
 {
     const cJSON *name;
@@ -311,6 +282,33 @@ static bool type_allows(const cJSON *type, const cJSON *v)
             return true;
     }
     return !type;
+}
+
+/* type: absent, a name or a list of different names. */
+static bool check_type(struct compiler *c, const cJSON *type,
+                       const struct place *at)
+{
+    const cJSON *a, *b;
+    int n = 0;
+
+    if (!type || cJSON_IsString(type))
+        return true;
+    cJSON_ArrayForEach (a, type) {
+        if (!cJSON_IsString(a) || ++n > SCHEMA_MAX_TYPES)
+            break;
+        for (b = type->child; b != a; b = b->next)
+            if (strcmp(a->valuestring, b->valuestring) == 0) {
+                schema_fail(c, at, INFER_EINVAL, "type names '%.40s' twice",
+                            a->valuestring);
+                return false;
+            }
+    }
+    if (cJSON_IsArray(type) && n > 0 && !a)
+        return true;
+    schema_fail(c, at, INFER_EINVAL,
+                "type must be a name or a list of 1 to %d names",
+                SCHEMA_MAX_TYPES);
+    return false;
 }
 
 static uint32_t enumeration(struct compiler *c, const cJSON *s,
@@ -327,6 +325,8 @@ static uint32_t enumeration(struct compiler *c, const cJSON *s,
     if (list && only)
         return schema_fail(c, at, INFER_EUNSUPPORTED,
                            "enum beside const is not supported");
+    if (!check_type(c, type, at))
+        return 0;
     if (!only && (!cJSON_IsArray(list) || n == 0 || n > SCHEMA_MAX_ENUM))
         return schema_fail(c, at, INFER_EINVAL,
                            "enum must be a list of 1 to %d values",
@@ -347,187 +347,6 @@ static uint32_t enumeration(struct compiler *c, const cJSON *s,
         free(texts[i]);
     free(texts);
     return part;
-}
-
-/* ---- unions -------------------------------------------------------------- */
-
-static const cJSON *follow(const struct compiler *c, const cJSON *s)
-{
-    for (int i = 0; i < 16 && cJSON_IsObject(s); i++) {
-        const cJSON *ref = cJSON_GetObjectItemCaseSensitive(s, "$ref");
-
-        if (!cJSON_IsString(ref))
-            return s;
-        s = resolve(c->root, ref->valuestring);
-    }
-    return NULL;
-}
-
-static unsigned type_bit(const cJSON *name)
-{
-    static const char *const names[] = {"string", "number", "boolean",
-                                        "null",   "object", "array"};
-
-    if (cJSON_IsString(name) && strcmp(name->valuestring, "integer") == 0)
-        return 1u << 1;
-    for (unsigned i = 0; cJSON_IsString(name) && i < 6; i++)
-        if (strcmp(name->valuestring, names[i]) == 0)
-            return 1u << i;
-    return 63;
-}
-
-/* Types that a value may have, at most: bits. */
-static unsigned types_of(const cJSON *s)
-{
-    const cJSON *type = cJSON_GetObjectItemCaseSensitive(s, "type"), *v;
-    unsigned bits = 0;
-
-    if (!cJSON_IsArray(type))
-        return type ? type_bit(type) : 63;
-    cJSON_ArrayForEach (v, type)
-        bits |= type_bit(v);
-    return bits;
-}
-
-/* Whether the values that const or enum lists differ: false, if unsure, or if
- * telling would take too long. */
-static bool values_differ(struct compiler *c, const cJSON *a, const cJSON *b)
-{
-    const cJSON *list[2] = {a, b}, *first[2];
-    bool only[2];
-
-    for (int i = 0; i < 2; i++) {
-        first[i] = cJSON_GetObjectItemCaseSensitive(list[i], "const");
-        only[i] = first[i] != NULL;
-        if (!only[i]) {
-            const cJSON *e = cJSON_GetObjectItemCaseSensitive(list[i], "enum");
-
-            first[i] = cJSON_IsArray(e) ? e->child : NULL;
-        }
-        if (!first[i])
-            return false;
-    }
-    for (const cJSON *x = first[0]; x; x = only[0] ? NULL : x->next)
-        for (const cJSON *y = first[1]; y; y = only[1] ? NULL : y->next)
-            if (cJSON_IsObject(x) || cJSON_IsArray(x) ||
-                ++c->n_compared > SCHEMA_MAX_COMPARED ||
-                cJSON_Compare(x, y, true))
-                return false;
-    return true;
-}
-
-static bool is_required(const cJSON *s, const char *name)
-{
-    const cJSON *v;
-
-    cJSON_ArrayForEach (v, cJSON_GetObjectItemCaseSensitive(s, "required")) {
-        if (cJSON_IsString(v) && strcmp(v->valuestring, name) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* No value satisfies both. */
-static bool disjoint(struct compiler *c, const cJSON *a, const cJSON *b)
-{
-    const cJSON *p, *q;
-
-    a = follow(c, a);
-    b = follow(c, b);
-    if (!cJSON_IsObject(a) || !cJSON_IsObject(b))
-        return false;
-    if ((types_of(a) & types_of(b)) == 0 || values_differ(c, a, b))
-        return true;
-    if (types_of(a) != type_bit(&(cJSON){.type = cJSON_String,
-                                         .valuestring = (char[]){"object"}}))
-        return false;
-    /* what looking a name up walks through */
-    const int step =
-        1 +
-        cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(b, "properties")) +
-        cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(a, "required")) +
-        cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(b, "required"));
-
-    cJSON_ArrayForEach (p, cJSON_GetObjectItemCaseSensitive(a, "properties")) {
-        c->n_compared += (uint64_t)step;
-        if (c->n_compared > SCHEMA_MAX_COMPARED)
-            return false;
-        q = cJSON_GetObjectItemCaseSensitive(
-            cJSON_GetObjectItemCaseSensitive(b, "properties"), p->string);
-        if (q && is_required(a, p->string) && is_required(b, p->string) &&
-            values_differ(c, follow(c, p), follow(c, q)))
-            return true;
-    }
-    return false;
-}
-
-static bool check_one_of(struct compiler *c, const cJSON *list,
-                         const struct place *at)
-{
-    int i = 0, k;
-    const cJSON *a, *b;
-
-    cJSON_ArrayForEach (a, list) {
-        k = i + 1;
-        for (b = a->next; b; b = b->next, k++)
-            if (!disjoint(c, a, b)) {
-                schema_fail(c, at, INFER_EUNSUPPORTED,
-                            "a value may satisfy both %d and %d of oneOf: "
-                            "only types, or const of a required property, "
-                            "tell them apart; use anyOf",
-                            i, k);
-                return false;
-            }
-        i++;
-    }
-    return true;
-}
-
-static uint32_t branches(struct compiler *c, const char *name,
-                         const cJSON *list, const struct place *at)
-{
-    const int n = cJSON_GetArraySize(list);
-    uint32_t parts[SCHEMA_MAX_BRANCHES];
-    struct place key = {at, name, 0}, place = {&key, NULL, 0};
-    const cJSON *s;
-
-    if (!cJSON_IsArray(list) || n == 0 || n > SCHEMA_MAX_BRANCHES)
-        return schema_fail(c, at, INFER_EINVAL,
-                           "%s must be a list of 1 to %d schemas", name,
-                           SCHEMA_MAX_BRANCHES);
-    if (strcmp(name, "allOf") == 0 && n > 1)
-        return schema_fail(c, at, INFER_EUNSUPPORTED,
-                           "allOf of several schemas is not supported");
-    if (strcmp(name, "oneOf") == 0 && !check_one_of(c, list, at))
-        return 0;
-    cJSON_ArrayForEach (s, list) {
-        parts[place.index] = schema_value(c, s, &place);
-        place.index++;
-    }
-    return infer_grammar_choice(c->g, parts, (size_t)n);
-}
-
-static uint32_t union_of(struct compiler *c, const cJSON *s,
-                         const struct place *at)
-{
-    static const char *const names[] = {"anyOf", "oneOf", "allOf"};
-    const cJSON *found = NULL;
-    const char *name = NULL;
-
-    if (cJSON_GetObjectItemCaseSensitive(s, "$ref"))
-        name = "$ref";
-    for (size_t i = 0; i < 3; i++) {
-        const cJSON *v = cJSON_GetObjectItemCaseSensitive(s, names[i]);
-
-        if (v && name)
-            return schema_fail(c, at, INFER_EUNSUPPORTED,
-                               "%s beside %s is not supported", names[i], name);
-        if (v) {
-            name = names[i];
-            found = v;
-        }
-    }
-    return found ? branches(c, name, found, at) : reference(c, s, at);
 }
 
 /* ---- types --------------------------------------------------------------- */
@@ -556,22 +375,16 @@ static uint32_t of_type(struct compiler *c, const cJSON *s, const char *type,
 static uint32_t of_types(struct compiler *c, const cJSON *s, const cJSON *type,
                          const struct place *at)
 {
-    uint32_t parts[8];
+    uint32_t parts[SCHEMA_MAX_TYPES];
     size_t n = 0;
     const cJSON *v;
 
+    if (!check_type(c, type, at))
+        return 0;
     if (cJSON_IsString(type))
         return of_type(c, s, type->valuestring, at);
-    if (!cJSON_IsArray(type) || cJSON_GetArraySize(type) == 0 ||
-        cJSON_GetArraySize(type) > 7)
-        return schema_fail(c, at, INFER_EINVAL,
-                           "type must be a name or a list of 1 to 7 names");
-    cJSON_ArrayForEach (v, type) {
-        if (!cJSON_IsString(v))
-            return schema_fail(c, at, INFER_EINVAL,
-                               "type must be a list of names");
+    cJSON_ArrayForEach (v, type)
         parts[n++] = of_type(c, s, v->valuestring, at);
-    }
     return infer_grammar_choice(c->g, parts, n);
 }
 
@@ -596,13 +409,11 @@ static uint32_t guess_type(struct compiler *c, const cJSON *s, unsigned found,
     }
 }
 
-uint32_t schema_value(struct compiler *c, const cJSON *s,
-                      const struct place *at)
+static uint32_t value_of(struct compiler *c, const cJSON *s,
+                         const struct place *at)
 {
     unsigned found;
 
-    if (c->failed)
-        return 0;
     if (cJSON_IsTrue(s))
         return schema_any(c);
     if (cJSON_IsFalse(s))
@@ -618,7 +429,7 @@ uint32_t schema_value(struct compiler *c, const cJSON *s,
             return schema_fail(c, at, INFER_EUNSUPPORTED,
                                "$ref, anyOf, oneOf and allOf are not supported "
                                "beside other keywords");
-        return union_of(c, s, at);
+        return schema_union(c, s, at);
     }
     if (found & 1u << KEY_ENUM) {
         if (found & ~(1u << KEY_ENUM | 1u << KEY_TYPE))
@@ -630,6 +441,17 @@ uint32_t schema_value(struct compiler *c, const cJSON *s,
     if (found & 1u << KEY_TYPE)
         return of_types(c, s, cJSON_GetObjectItemCaseSensitive(s, "type"), at);
     return guess_type(c, s, found, at);
+}
+
+uint32_t schema_value(struct compiler *c, const cJSON *s,
+                      const struct place *at)
+{
+    uint32_t part;
+
+    if (c->failed)
+        return 0;
+    part = value_of(c, s, at);
+    return part || c->failed ? part : part_failed(c, at);
 }
 
 /* ---- the whole ----------------------------------------------------------- */
@@ -647,11 +469,8 @@ static int finish(struct compiler *c, uint32_t start)
         return rc;
     for (size_t i = 0; i < c->n_refs; i++)
         if (c->refs[i].rule == culprit)
-            return config_fail(
-                c->err, rc, "#: the target of $ref%s%.40s: %s",
-                c->refs[i].target->string ? " " : "",
-                c->refs[i].target->string ? c->refs[i].target->string : "",
-                why.text);
+            return config_fail(c->err, rc, "the target of $ref '%.60s': %s",
+                               c->refs[i].text, why.text);
     return config_fail(c->err, rc, "#: %s", why.text);
 }
 
@@ -670,15 +489,7 @@ int schema_compile(struct infer_grammar **g, const cJSON *schema,
     if (rc == 0) {
         value = schema ? schema_value(c, schema, NULL)
                        : schema_object(c, NULL, NULL);
-        while (c->n_done < c->n_refs && !c->failed) {
-            const struct reference *r = &c->refs[c->n_done++];
-            const struct place at = {
-                NULL, r->target->string ? r->target->string : "$ref", 0};
-            const uint32_t part = schema_value(c, r->target, &at);
-
-            if (!c->failed)
-                infer_grammar_define(c->g, r->rule, part);
-        }
+        schema_define_refs(c);
         rc = finish(c, schema_pair(c, schema_space(c), value));
     }
     if (rc == 0)

@@ -1,7 +1,9 @@
 /*
  * schema_parts.h - what the files of the schema compiler share.
  *
- *   schema.c         keywords, references, unions
+ *   schema.c         keywords, types, literals
+ *   schema_ref.c     references
+ *   schema_union.c   anyOf, oneOf, allOf
  *   schema_struct.c  objects and arrays
  *   schema_text.c    strings: characters, formats, literals
  *   schema_regex.c   patterns
@@ -19,10 +21,12 @@ enum {
     SCHEMA_MAX_PROPERTIES = 1000,
     SCHEMA_MAX_OPTIONAL = 200, /* in a row */
     SCHEMA_MAX_ENUM = 4096,
-    SCHEMA_MAX_COMPARED = 4 << 20,
     SCHEMA_MAX_BRANCHES = 200, /* of a union */
-    SCHEMA_MAX_REFS = 1024,
-    SCHEMA_MAX_NAME = 256, /* bytes of a property's name */
+    SCHEMA_MAX_TYPES = 7,
+    SCHEMA_MAX_REFS = 1024, /* different texts */
+    SCHEMA_REF_SLOTS = 2 * SCHEMA_MAX_REFS,
+    SCHEMA_MAX_WORK = 1 << 22, /* steps of schema_charge(): some 10 ms */
+    SCHEMA_MAX_NAME = 256,     /* bytes of a property's name */
     SCHEMA_MAX_PATTERN = 4096,
     SCHEMA_MAX_GROUPS = 64, /* of a pattern, inside one another */
     SCHEMA_MAX_DIGITS = 15  /* all such decimals differ as doubles */
@@ -35,8 +39,16 @@ struct place {
     int index;
 };
 
+/* A text of $ref that was resolved. */
+struct pointer {
+    const char *text; /* NULL: a free slot */
+    const cJSON *target;
+    uint32_t rule; /* 0: none yet */
+};
+
 /* A rule for the target of some $ref. */
 struct reference {
+    const char *text; /* the first that named it */
     const cJSON *target;
     uint32_t rule;
 };
@@ -46,9 +58,10 @@ struct compiler {
     const cJSON *root;
     struct infer_error *err;
     bool failed;
-    struct reference refs[SCHEMA_MAX_REFS];
-    size_t n_refs, n_done;
-    uint64_t n_compared; /* steps of telling oneOf's schemas apart */
+    struct pointer pointers[SCHEMA_REF_SLOTS]; /* by hash */
+    struct reference refs[SCHEMA_MAX_REFS];    /* in the order of their rules */
+    size_t n_pointers, n_refs;
+    uint64_t work; /* steps done, of SCHEMA_MAX_WORK */
     /* parts that are made once; 0: not yet */
     uint32_t space, character, free_string, free_number, free_integer, any;
     uint32_t digit;
@@ -58,6 +71,12 @@ struct compiler {
 uint32_t schema_fail(struct compiler *c, const struct place *at, int status,
                      const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* Steps about to be done that the size of the schema does not bound. false:
+ * failed. The loop serves nobody else meanwhile. */
+bool schema_charge(struct compiler *c, const struct place *at, size_t steps);
+/* A member, its search charged. NULL: none, or failed. */
+const cJSON *schema_member(struct compiler *c, const cJSON *s, const char *name,
+                           const struct place *at);
 
 /* The part of a schema. */
 uint32_t schema_value(struct compiler *c, const cJSON *s,
@@ -73,6 +92,19 @@ uint32_t schema_word(struct compiler *c, const char *text);
 uint32_t schema_range(struct compiler *c, unsigned lo, unsigned hi);
 uint32_t schema_pair(struct compiler *c, uint32_t a, uint32_t b);
 uint32_t schema_either(struct compiler *c, uint32_t a, uint32_t b);
+
+/* schema_ref.c */
+uint32_t schema_reference(struct compiler *c, const cJSON *s,
+                          const struct place *at);
+/* What s stands for behind its $ref; NULL: failed, or 16 of them. */
+const cJSON *schema_follow(struct compiler *c, const cJSON *s,
+                           const struct place *at);
+/* Compile what was referred to, and what that refers to. */
+void schema_define_refs(struct compiler *c);
+
+/* schema_union.c */
+uint32_t schema_union(struct compiler *c, const cJSON *s,
+                      const struct place *at);
 
 /* schema_struct.c */
 uint32_t schema_object(struct compiler *c, const cJSON *s,

@@ -15,6 +15,10 @@ struct property {
 struct object {
     struct property *list; /* [n] in the order they are written */
     size_t n;
+    const char **named; /* [n_named] names in properties, sorted */
+    size_t n_named;
+    const char **required; /* [n_required] sorted */
+    size_t n_required;
     uint32_t other; /* a further pair; 0: none */
 };
 
@@ -58,14 +62,12 @@ static bool listed(const char **names, size_t n, const char *name)
     return n > 0 && bsearch(&name, names, n, sizeof(*names), by_text);
 }
 
-/* required: sorted names. */
 static bool read_required(struct compiler *c, const cJSON *s,
-                          const struct place *at, const char **names, size_t *n)
+                          const struct place *at, struct object *o)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(s, "required"), *v;
     size_t unique = 0;
 
-    *n = 0;
     if (list && (!cJSON_IsArray(list) ||
                  cJSON_GetArraySize(list) > SCHEMA_MAX_PROPERTIES)) {
         schema_fail(c, at, INFER_EINVAL,
@@ -79,20 +81,18 @@ static bool read_required(struct compiler *c, const cJSON *s,
                         "required must be a list of names");
             return false;
         }
-        names[(*n)++] = v->valuestring;
+        o->required[o->n_required++] = v->valuestring;
     }
-    if (*n > 0)
-        qsort(names, *n, sizeof(*names), by_text);
-    for (size_t i = 0; i < *n; i++)
-        if (i == 0 || strcmp(names[unique - 1], names[i]) != 0)
-            names[unique++] = names[i];
-    *n = unique;
+    qsort(o->required, o->n_required, sizeof(*o->required), by_text);
+    for (size_t i = 0; i < o->n_required; i++)
+        if (i == 0 || strcmp(o->required[unique - 1], o->required[i]) != 0)
+            o->required[unique++] = o->required[i];
+    o->n_required = unique;
     return true;
 }
 
 static bool read_properties(struct compiler *c, const cJSON *s,
-                            const struct place *at, const char **required,
-                            size_t n_required, struct object *o)
+                            const struct place *at, struct object *o)
 {
     const cJSON *all = cJSON_GetObjectItemCaseSensitive(s, "properties"), *v;
     const struct place here = {at, "properties", 0};
@@ -106,15 +106,23 @@ static bool read_properties(struct compiler *c, const cJSON *s,
     }
     cJSON_ArrayForEach (v, all) {
         const struct place place = {&here, v->string, 0};
-        const bool needed = listed(required, n_required, v->string);
+        const bool needed = listed(o->required, o->n_required, v->string);
 
+        o->named[o->n_named++] = v->string;
         if (cJSON_IsFalse(v) && !needed)
             continue; /* must not be there: is not written */
         if (!add_property(c, o, v->string, schema_value(c, v, &place), needed,
                           &place))
             return false;
     }
+    qsort(o->named, o->n_named, sizeof(*o->named), by_text);
     return true;
+}
+
+/* Required, but not among the properties. */
+static bool is_unnamed(const struct object *o, size_t i)
+{
+    return !listed(o->named, o->n_named, o->required[i]);
 }
 
 /* What follows when the first i properties are decided; some: a pair was
@@ -169,69 +177,78 @@ static uint32_t write_object(struct compiler *c, const struct object *o,
 }
 
 /* A pair that no property names. */
-static uint32_t other_pair(struct compiler *c, const cJSON *s,
-                           const struct object *o, uint32_t value)
+static uint32_t other_pair(struct compiler *c, const struct object *o,
+                           uint32_t value)
 {
-    const cJSON *all = cJSON_GetObjectItemCaseSensitive(s, "properties"), *p;
     /* each list has at most SCHEMA_MAX_PROPERTIES */
     const char *names[2 * SCHEMA_MAX_PROPERTIES];
     size_t n = 0;
 
-    cJSON_ArrayForEach (p, all)
-        names[n++] = p->string;
-    for (size_t i = 0; i < o->n; i++) /* some only required */
-        if (!cJSON_GetObjectItemCaseSensitive(all, o->list[i].name))
-            names[n++] = o->list[i].name;
+    for (size_t i = 0; i < o->n_named; i++)
+        names[n++] = o->named[i];
+    for (size_t i = 0; i < o->n_required; i++)
+        if (is_unnamed(o, i))
+            names[n++] = o->required[i];
     return pair_of(
         c, n > 0 ? schema_other_key(c, names, n) : schema_free_string(c),
         value);
 }
 
-/* Some required name is not among the properties. */
-static bool needs_other(const cJSON *all, const char **required, size_t n)
+/* What may stand beside the properties, and what must: required names of
+ * which nothing else is said. */
+static void add_others(struct compiler *c, const cJSON *s,
+                       const struct place *at, struct object *o)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!cJSON_GetObjectItemCaseSensitive(all, required[i]))
-            return true;
-    return false;
+    const cJSON *extra =
+        cJSON_GetObjectItemCaseSensitive(s, "additionalProperties");
+    const struct place place = {at, "additionalProperties", 0};
+    /* where properties are named and nothing is said, no others are
+     * written */
+    const bool open = extra ? !cJSON_IsFalse(extra) : o->n + o->n_required == 0;
+    bool needed = open;
+    uint32_t value;
+
+    for (size_t i = 0; i < o->n_required; i++)
+        needed = needed || is_unnamed(o, i);
+    if (!needed)
+        return;
+    value = extra ? schema_value(c, extra, &place) : schema_any(c);
+    for (size_t i = 0; i < o->n_required && !c->failed; i++)
+        if (is_unnamed(o, i))
+            add_property(c, o, o->required[i], value, true, at);
+    if (open && !c->failed)
+        o->other = other_pair(c, o, value);
+}
+
+/* Room for the items of a list, as many as are allowed. */
+static size_t room_for(const cJSON *s, const char *key)
+{
+    const int n = cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(s, key));
+
+    return 1 + (size_t)(n < SCHEMA_MAX_PROPERTIES ? n : SCHEMA_MAX_PROPERTIES);
 }
 
 uint32_t schema_object(struct compiler *c, const cJSON *s,
                        const struct place *at)
 {
-    const char **required = calloc(SCHEMA_MAX_PROPERTIES, sizeof(*required));
-    struct object o = {.list =
-                           calloc(2 * SCHEMA_MAX_PROPERTIES, sizeof(*o.list))};
-    const cJSON *extra =
-        cJSON_GetObjectItemCaseSensitive(s, "additionalProperties");
+    const size_t n_named = room_for(s, "properties");
+    const size_t n_required = room_for(s, "required");
+    struct object o = {
+        .list = calloc(n_named + n_required, sizeof(*o.list)),
+        .named = calloc(n_named, sizeof(*o.named)),
+        .required = calloc(n_required, sizeof(*o.required)),
+    };
     uint32_t part = 0;
-    size_t n = 0;
 
-    if (!required || !o.list)
+    if (!o.list || !o.named || !o.required) {
         schema_fail(c, at, INFER_ENOMEM, "out of memory");
-    else if (read_required(c, s, at, required, &n) &&
-             read_properties(c, s, at, required, n, &o)) {
-        const cJSON *all = cJSON_GetObjectItemCaseSensitive(s, "properties");
-        const struct place place = {at, "additionalProperties", 0};
-        /* where properties are named and nothing is said, no others are
-         * written */
-        const bool open = extra ? !cJSON_IsFalse(extra) : o.n + n == 0;
-        uint32_t value = 0;
-
-        if (open || needs_other(all, required, n))
-            value = extra ? schema_value(c, extra, &place) : schema_any(c);
-        for (size_t i = 0; i < n && !c->failed; i++) {
-            if (cJSON_GetObjectItemCaseSensitive(all, required[i]))
-                continue;
-            /* required, and nothing else said of it */
-            add_property(c, &o, required[i], value, true, at);
-        }
-        if (open && !c->failed)
-            o.other = other_pair(c, s, &o, value);
+    } else if (read_required(c, s, at, &o) && read_properties(c, s, at, &o)) {
+        add_others(c, s, at, &o);
         part = c->failed ? 0 : write_object(c, &o, at);
     }
-    free(required);
     free(o.list);
+    free(o.named);
+    free(o.required);
     return part;
 }
 

@@ -275,6 +275,8 @@ REFUSED = [
     ({"type": "strin"}, "strin"),
     ({"type": 1}, "type"),
     ({"type": []}, "type"),
+    ({"type": ["null", "null"]}, "twice"),
+    ({"type": ["null"] * 8, "enum": [None]}, "twice"),
     ({"properties": []}, "properties"),
     ({"properties": {"a": 1}}, "#/properties/a"),
     ({"properties": {"a": {"nope": 1}}}, "nope"),
@@ -326,6 +328,7 @@ REFUSED = [
     ({"$ref": "#/nowhere"}, "$ref"),
     ({"$ref": "http://example.com/x"}, "$ref"),
     ({"$ref": 1}, "$ref"),
+    ({"$defs": {"x" * 256: {}}, "$ref": "#/$defs/" + "x" * 300}, "$ref"),
     ({"$ref": "#"}, "itself"),
     ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
       "$ref": "#/$defs/a"}, "itself"),
@@ -337,8 +340,24 @@ REFUSED = [
     ({"minimum": 1, "minLength": 2}, "type"),
 ]
 
+
+def nested_types(depth):
+    s = {}
+    for _ in range(depth):
+        s = {"type": ["object"] * 7, "properties": {"a": s}}
+    return s
+
+
 # Large, deep, or made to explode: an answer at once, either way.
 HOSTILE = [
+    nested_types(12),
+    {"$defs": {f"z{i}": {} for i in range(30000)} |
+     {f"a{i}": {"const": i} for i in range(200)},
+     "oneOf": [{"$ref": f"#/$defs/a{i}"} for i in range(200)]},
+    {"type": ["null"] * 50000, "enum": list(range(4096))},
+    {"properties": {f"p{i}": {"type": "string", "pattern": "".join(
+        f"[{chr(97 + k % 26)}{chr(0x4e00 + 600 * i + k)}]"
+        for k in range(600))} for i in range(100)}},
     {"type": "object", "additionalProperties": True,
      "properties": {f"a{i}": {} for i in range(1000)},
      "required": [f"b{i}" for i in range(1000)]},
