@@ -244,6 +244,7 @@ static int parse(struct infer_vocab *v, struct infer_spm_file *file,
     v->unk = id_or_none(h.unk, n);
     v->bos = id_or_none(h.bos, n);
     v->eos = id_or_none(h.eos, n);
+    v->sep = v->eos; /* as of a GGUF file */
     v->unigram = h.model_type == TYPE_UNIGRAM;
     v->add_bos = v->bos >= 0;
     v->add_space_prefix = h.dummy_prefix;

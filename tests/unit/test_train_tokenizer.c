@@ -139,6 +139,7 @@ static void check(const struct train_spm_options *o)
     ours = open_vocab();
     assert_int_equal(infer_tokenizer_load_spm(&theirs, model, NULL), 0);
     assert_int_equal(infer_tokenizer_n_vocab(ours), o->n_vocab);
+    assert_int_equal(infer_tokenizer_sep(theirs), infer_tokenizer_sep(ours));
     for (uint32_t i = 0; i < 500; i++) {
         const bool strange = i % 2 == 1;
         const size_t n = make_line(line, 1000 + i, strange);

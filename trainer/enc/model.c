@@ -3,6 +3,7 @@
 #include "trainer/enc/model.h"
 
 #include "core/base/error.h"
+#include "core/tokenizer/frame.h"
 #include "trainer/data/shuffle.h"
 #include "trainer/nn/layers.h"
 
@@ -79,27 +80,20 @@ static int grow(void *list, size_t *cap, size_t n, size_t more, size_t size)
 }
 
 static int add_tokens(struct enc_texts *t, const struct enc_model *m,
-                      struct enc_text *text, const char *s, size_t len,
-                      bool second, struct infer_error *err)
+                      struct enc_text *text, const struct infer_text_piece *a,
+                      const struct infer_text_piece *b, struct infer_error *err)
 {
-    struct infer_tokens ids = {0};
-    const int32_t eos = infer_tokenizer_eos(m->tokenizer);
-    int status =
-        infer_tokenizer_encode(m->tokenizer, s, len, !second, false, &ids, err);
+    struct infer_encoded e = {0};
+    int status = infer_frame_encode(m->tokenizer, a, b, (uint32_t)m->max_tokens,
+                                    INFER_TRUNCATE_RIGHT, &e, err);
 
-    if (status == 0 && grow(&t->tokens, &t->tokens_cap, t->n_tokens, ids.n + 1,
-                            sizeof(*t->tokens)))
+    if (status == 0 &&
+        grow(&t->tokens, &t->tokens_cap, t->n_tokens, e.n, sizeof(*t->tokens)))
         status = no_memory(err);
-    if (status == 0 && second && eos >= 0 && text->n_tokens < m->max_tokens) {
-        t->tokens[t->n_tokens++] = eos;
-        text->n_tokens++;
-    }
-    for (size_t i = 0;
-         i < ids.n && status == 0 && text->n_tokens < m->max_tokens; i++) {
-        t->tokens[t->n_tokens++] = ids.ids[i];
-        text->n_tokens++;
-    }
-    infer_tokens_release(&ids);
+    for (size_t i = 0; i < e.n && status == 0; i++)
+        t->tokens[t->n_tokens++] = e.ids[i];
+    text->n_tokens = e.n;
+    infer_encoded_release(&e);
     return status;
 }
 
@@ -126,14 +120,13 @@ int enc_texts_add(struct enc_texts *t, struct enc_model *m, const char *a,
                   size_t a_len, const char *b, size_t b_len,
                   struct infer_error *err)
 {
+    const struct infer_text_piece first = {a, a_len}, second = {b, b_len};
     struct enc_text text = {.tokens = t->n_tokens, .grams = t->n_grams};
     int status;
 
     if (grow(&t->texts, &t->cap, t->n, 1, sizeof(*t->texts)))
         return no_memory(err);
-    status = add_tokens(t, m, &text, a, a_len, false, err);
-    if (status == 0 && b)
-        status = add_tokens(t, m, &text, b, b_len, true, err);
+    status = add_tokens(t, m, &text, &first, b ? &second : NULL, err);
     infer_ngrams_clear(&m->work);
     if (status == 0 && m->rows)
         status = infer_ngrams_add(&m->work, &m->spec, 0, a, a_len, err);
