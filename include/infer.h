@@ -580,6 +580,7 @@ typedef void infer_result_fn(void *user, enum infer_finish finish,
 /* The caller's memory, as are the ids; both live until on_result was called. */
 struct infer_encode_request {
     struct infer_sequence seq;
+    bool background;       /* goes when others leave room; a share is its own */
     uint64_t deadline_ns;  /* infer_clock_ns() time; 0: none */
     const int32_t *cancel; /* read atomically; not 0: stop. NULL: never */
     infer_result_fn *on_result;

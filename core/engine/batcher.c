@@ -7,6 +7,12 @@
  * waited for max_delay goes before all younger ones and nothing overtakes it:
  * the wait is bounded.
  *
+ * One request may be thousands of sequences (an explained text). These are of
+ * the background class: they go when the others leave room, and only so far
+ * that a step stays short for whoever comes next; so their number does not
+ * show in the others' waits. A share of all tokens is theirs even then (owed),
+ * or what was accepted would never end.
+ *
  * Sequences stand in queues by length (powers of two), each by arrival, so
  * choosing costs the number of queues. A step begins with a look at each
  * waiting sequence for a raised flag or a passed deadline.
@@ -19,10 +25,14 @@
 #include <stdlib.h>
 
 enum {
-    N_CLASSES = 33, /* bit lengths of a 32-bit count */
+    N_LENGTHS = 33, /* bit lengths of a 32-bit count */
     DEFAULT_WAITING = 8192,
-    DEFAULT_DELAY_MS = 50
+    DEFAULT_DELAY_MS = 50,
+    BACKGROUND_SHARE = 8, /* of the others' tokens, one in so many */
+    BACKGROUND_STEP = 4   /* part of a step that background work may fill */
 };
+
+enum { FOREGROUND, BACKGROUND, N_KINDS };
 
 struct queue {
     struct infer_encode_request *first, *last;
@@ -32,7 +42,8 @@ struct infer_batcher {
     struct infer_encoder *encoder;
     uint32_t n_out, max_tokens, max_seqs, max_waiting;
     uint64_t max_delay_ns;
-    struct queue queues[N_CLASSES];
+    struct queue queues[N_KINDS][N_LENGTHS];
+    uint32_t owed; /* tokens of background work that go before all others */
     struct infer_encode_request **picked; /* [max_seqs] */
     struct infer_sequence *seqs;          /* [max_seqs] */
     float *results;                       /* [max_seqs][n_out] */
@@ -86,7 +97,7 @@ static struct queue *queue_of(struct infer_batcher *b,
 {
     const uint32_t n = r->seq.n;
 
-    return &b->queues[n ? 32 - __builtin_clz(n) : 0];
+    return &b->queues[r->background][n ? 32 - __builtin_clz(n) : 0];
 }
 
 static void take_out(struct infer_batcher *b, struct infer_encode_request *r)
@@ -135,31 +146,37 @@ static void finish(struct infer_encode_request *r, enum infer_finish why,
 }
 
 /* End what its client no longer wants, or wanted earlier. */
+static void sweep_queue(struct infer_batcher *b, const struct queue *q,
+                        uint64_t now)
+{
+    for (struct infer_encode_request *r = q->first, *next; r; r = next) {
+        const bool cancelled =
+            r->cancel && __atomic_load_n(r->cancel, __ATOMIC_RELAXED);
+
+        next = r->next;
+        if (!cancelled && (!r->deadline_ns || now < r->deadline_ns))
+            continue;
+        take_out(b, r);
+        finish(r, cancelled ? INFER_FINISH_CANCELLED : INFER_FINISH_DEADLINE,
+               NULL);
+    }
+}
+
 static void sweep(struct infer_batcher *b, uint64_t now)
 {
-    for (int i = 0; i < N_CLASSES; i++)
-        for (struct infer_encode_request *r = b->queues[i].first, *next; r;
-             r = next) {
-            const bool cancelled =
-                r->cancel && __atomic_load_n(r->cancel, __ATOMIC_RELAXED);
-
-            next = r->next;
-            if (!cancelled && (!r->deadline_ns || now < r->deadline_ns))
-                continue;
-            take_out(b, r);
-            finish(r,
-                   cancelled ? INFER_FINISH_CANCELLED : INFER_FINISH_DEADLINE,
-                   NULL);
-        }
+    for (int kind = 0; kind < N_KINDS; kind++)
+        for (int i = 0; i < N_LENGTHS; i++)
+            sweep_queue(b, &b->queues[kind][i], now);
 }
 
 /* Who is next: the oldest that waited too long, else the shortest. */
-static struct infer_encode_request *best(struct infer_batcher *b, uint64_t now)
+static struct infer_encode_request *best(const struct infer_batcher *b,
+                                         int kind, uint64_t now)
 {
     struct infer_encode_request *oldest = NULL, *shortest = NULL;
 
-    for (int i = 0; i < N_CLASSES; i++) {
-        struct infer_encode_request *r = b->queues[i].first;
+    for (int i = 0; i < N_LENGTHS; i++) {
+        struct infer_encode_request *r = b->queues[kind][i].first;
 
         if (!r)
             continue;
@@ -176,21 +193,43 @@ static struct infer_encode_request *best(struct infer_batcher *b, uint64_t now)
  * ------------------------------------------------------------------
  */
 
-static uint32_t pick(struct infer_batcher *b, uint64_t now)
+/* Add sequences of a kind to the step while they fit into `room` tokens of
+ * all; returns their tokens. */
+static uint32_t fill(struct infer_batcher *b, int kind, uint32_t room,
+                     uint64_t now)
 {
-    uint32_t n = 0, tokens = 0;
+    struct infer_batcher_stats *s = &b->stats;
+    const uint32_t before = s->step_tokens;
     struct infer_encode_request *r;
 
-    while (n < b->max_seqs && (r = best(b, now)) != NULL &&
-           r->seq.n <= b->max_tokens - tokens) {
+    while (s->step_seqs < b->max_seqs && (r = best(b, kind, now)) != NULL &&
+           s->step_tokens <= room && r->seq.n <= room - s->step_tokens) {
         take_out(b, r);
-        tokens += r->seq.n;
-        b->seqs[n] = r->seq;
-        b->picked[n++] = r;
+        s->step_tokens += r->seq.n;
+        b->seqs[s->step_seqs] = r->seq;
+        b->picked[s->step_seqs++] = r;
     }
-    b->stats.step_seqs = n;
-    b->stats.step_tokens = tokens;
-    return n;
+    return s->step_tokens - before;
+}
+
+static void pick(struct infer_batcher *b, uint64_t now)
+{
+    struct infer_batcher_stats *s = &b->stats;
+    const struct infer_encode_request *next = best(b, BACKGROUND, now);
+    uint32_t theirs = 0;
+
+    s->step_seqs = s->step_tokens = 0;
+    if (next == NULL)
+        b->owed = 0;
+    else if (next->seq.n <= b->owed)
+        theirs = fill(b, BACKGROUND,
+                      b->owed < b->max_tokens ? b->owed : b->max_tokens, now);
+    b->owed += fill(b, FOREGROUND, b->max_tokens, now) / BACKGROUND_SHARE;
+    if (best(b, FOREGROUND, now) == NULL)
+        theirs += fill(b, BACKGROUND, b->max_tokens / BACKGROUND_STEP, now);
+    if (s->step_seqs == 0 && next != NULL) /* longer than its part, alone */
+        theirs = fill(b, BACKGROUND, next->seq.n, now);
+    b->owed -= theirs < b->owed ? theirs : b->owed;
 }
 
 size_t infer_batcher_step(struct infer_batcher *b)
@@ -201,7 +240,8 @@ size_t infer_batcher_step(struct infer_batcher *b)
     int status;
 
     sweep(b, start);
-    n = pick(b, start);
+    pick(b, start);
+    n = b->stats.step_seqs;
     if (n == 0)
         return 0;
     b->stats.n_running = n;
@@ -227,13 +267,14 @@ void infer_batcher_free(struct infer_batcher *b)
 {
     if (!b)
         return;
-    for (int i = 0; i < N_CLASSES; i++)
-        while (b->queues[i].first) {
-            struct infer_encode_request *r = b->queues[i].first;
+    for (int kind = 0; kind < N_KINDS; kind++)
+        for (int i = 0; i < N_LENGTHS; i++)
+            while (b->queues[kind][i].first) {
+                struct infer_encode_request *r = b->queues[kind][i].first;
 
-            take_out(b, r);
-            finish(r, INFER_FINISH_CANCELLED, NULL);
-        }
+                take_out(b, r);
+                finish(r, INFER_FINISH_CANCELLED, NULL);
+            }
     infer_encoder_free(b->encoder);
     free(b->picked);
     free(b->seqs);

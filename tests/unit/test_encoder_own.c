@@ -318,14 +318,21 @@ static void on_result(void *user, enum infer_finish finish, const float *result)
     a->first = result ? result[0] : 0.0f;
 }
 
-static void ask(struct infer_batcher *b, struct asked *a, uint32_t n)
+static void ask_class(struct infer_batcher *b, struct asked *a, uint32_t n,
+                      bool background)
 {
     *a = (struct asked){.request = {.seq = {.ids = a->ids, .n = n},
+                                    .background = background,
                                     .on_result = on_result,
                                     .user = a}};
     for (uint32_t i = 0; i < n; i++)
         a->ids[i] = 5;
     assert_int_equal(infer_batcher_submit(b, &a->request, NULL), 0);
+}
+
+static void ask(struct infer_batcher *b, struct asked *a, uint32_t n)
+{
+    ask_class(b, a, n, false);
 }
 
 static void test_batcher(void **state)
@@ -386,6 +393,66 @@ static void test_batcher(void **state)
     infer_model_free(m);
 }
 
+/* Background work, as an explained text is: order and share, counted in
+ * sequences. */
+static void test_background(void **state)
+{
+    enum { N = 40 };
+    const struct infer_batcher_params params = {.max_tokens = CTX,
+                                                .max_seqs = 4};
+    struct infer_model *m = load_good(begin(false));
+    struct infer_team *team = NULL;
+    struct infer_batcher *b = NULL;
+    static struct asked many[N], own, late;
+    struct infer_batcher_stats stats;
+    int done = 0, steps = 0;
+
+    (void)state;
+    assert_int_equal(infer_team_create(&team, 1, 0, NULL), 0);
+    assert_int_equal(infer_batcher_create(&b, m, team, &params, NULL), 0);
+    for (int i = 0; i < N; i++)
+        ask_class(b, &many[i], i == N - 1 ? 10 : 2, true);
+
+    /* a step stays short: a quarter of what it may be */
+    infer_batcher_step(b);
+    infer_batcher_stats(b, &stats);
+    assert_int_equal(stats.step_tokens, CTX / 4);
+
+    /* who comes later goes first, however many wait; what is left of the
+     * quarter is filled up */
+    usleep(60000); /* all of them have waited too long */
+    n_results = 0;
+    ask(b, &own, 2);
+    infer_batcher_step(b);
+    infer_batcher_stats(b, &stats);
+    assert_int_equal(own.order, 1);
+    assert_int_equal(stats.step_tokens, CTX / 4);
+
+    /* where the others never leave room, an eighth of their tokens is theirs */
+    for (int i = 0; i < N; i++)
+        done += many[i].order > 0;
+    for (own.order = 1; steps < 20; steps++) {
+        if (own.order > 0)
+            ask(b, &own, 16);
+        infer_batcher_step(b);
+    }
+    for (int i = 0; i < N; i++)
+        done -= many[i].order > 0;
+    /* 16 tokens of the others earn 2: the steps take turns */
+    assert_int_equal(done, -10);
+
+    /* alone, if it is longer than its part of a step; and none is lost */
+    while (infer_batcher_step(b) > 0)
+        steps++;
+    for (int i = 0; i < N; i++)
+        assert_int_equal(many[i].finish, INFER_FINISH_STOP);
+    ask_class(b, &late, 16, true);
+    infer_batcher_free(b);
+    assert_int_equal(late.finish, INFER_FINISH_CANCELLED);
+    infer_team_free(team);
+    infer_model_free(m);
+}
+
 static int make_weights(void **state)
 {
     const int fd = mkstemp(path);
@@ -408,10 +475,9 @@ static int remove_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_classes),
-        cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_batcher),
+        cmocka_unit_test(test_vectors),    cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_batcher),
+        cmocka_unit_test(test_background),
     };
 
     return cmocka_run_group_tests(tests, make_weights, remove_file);
