@@ -29,11 +29,11 @@ export const small = model("small", "d=64, layers=3, ctx=512");
 export const slow = model("slow", "d=512, layers=6, heads=8, ff=1536, ctx=8192");
 
 export class Server {
-  static async start(config) {
+  static async start(config, listen = "127.0.0.1:0") {
     const s = new Server();
     writeFileSync("config.json", JSON.stringify(config));
     s.process = spawn(program, ["--config", "config.json", "--listen",
-      "127.0.0.1:0", "--log-level", "warn"], { stdio: ["ignore", "pipe", "inherit"] });
+      listen, "--log-level", "warn"], { stdio: ["ignore", "pipe", "inherit"] });
     const line = await new Promise((resolve, reject) => {
       s.process.once("exit", (code) => reject(new Error(`inferd: ${code}`)));
       s.process.stdout.once("data", (data) => resolve(String(data)));

@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh - the pages in Debian's Chromium, see web.test.js.
+# run.sh - the pages in Debian's Chromium: see *.test.js.
 #
 # playwright-core (npm, its pinned version, no install scripts, no browser of
 # its own) is fetched once into build/web. Screenshots are left there.
@@ -20,4 +20,8 @@ grep -qs "\"version\": \"$wanted\"" node_modules/playwright-core/package.json ||
     npm install --ignore-scripts --no-audit --no-fund --no-package-lock \
         --loglevel=error
 echo "playwright-core $wanted, node $(node --version), $(chromium --version 2>/dev/null)"
-TOP=$top exec node --test web.test.js
+rc=0
+for t in "$here"/*.test.js; do # one browser at a time
+    TOP=$top node --test "$(basename "$t")" || rc=1
+done
+exit $rc
