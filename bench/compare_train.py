@@ -2,8 +2,8 @@
 """compare_train.py - whole training steps of infer-train against PyTorch's.
 
 Forward, backward, clipping and AdamW on the same GPT-2 shape and batch, in
-turn, round by round; the table gives medians, the spread over rounds and the
-ratio within a round. Each program takes the number of threads that suits it
+turn, round by round; the table gives medians, the spread over rounds, the
+ratio within a round and the most memory a process held. Each program takes the number of threads that suits it
 best of those given. PyTorch is Debian's python3-torch.
 
     bench/compare_train.py --shapes 10.7M,124M-T256 --rounds 3
@@ -32,6 +32,20 @@ def environment():
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         env.pop(name, None)  # they halve OpenBLAS and slow PyTorch
     return env
+
+
+def run(command):
+    """What it printed, and the most memory it held, in bytes."""
+    with tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(
+            command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=errors)
+        text = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            errors.seek(0)
+            sys.exit(errors.read())
+    return text, usage.ru_maxrss * 1024
 
 
 # ---- PyTorch, in a process of its own ---------------------------------------
@@ -101,10 +115,9 @@ def torch_child(shape, precision, threads):
 
 
 def run_torch(shape, precision, threads):
-    out = subprocess.run(
-        ["/usr/bin/python3", __file__, "--child", shape, precision, str(threads)],
-        env=environment(), capture_output=True, text=True, check=True)
-    return float(re.search(r"speed (\S+)", out.stdout)[1])
+    text, memory = run(
+        ["/usr/bin/python3", __file__, "--child", shape, precision, str(threads)])
+    return float(re.search(r"speed (\S+)", text)[1]), memory
 
 
 # ---- infer-train ------------------------------------------------------------
@@ -134,11 +147,9 @@ def run_ours(shape, precision, threads, folder, vocab_file):
         "--val-share", "0", "--peak", "1", text]
     if vocab > 1000:
         command[2:2] = ["--tokenizer", vocab_file]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(done.stderr)
-    speeds = [float(s) for s in re.findall(r"(\d+) tokens/s", done.stdout)]
-    return statistics.median(speeds[2:-1])  # the last holds the evaluation
+    printed, memory = run(command)
+    speeds = [float(s) for s in re.findall(r"(\d+) tokens/s", printed)]
+    return statistics.median(speeds[2:-1]), memory  # the last holds the evaluation
 
 
 # ---- the table --------------------------------------------------------------
@@ -154,16 +165,19 @@ def measure(name, shape, threads, folder, vocab_file):
 def compare(shape, rounds, threads, folder, vocab_file):
     names = PEERS + OURS
     speeds = {n: [] for n in names}
+    memory = {n: 0 for n in names}
     for _ in range(rounds):
         for name in names:
-            speeds[name].append(max(
-                measure(name, shape, t, folder, vocab_file) for t in threads))
+            speed, most = max(measure(name, shape, t, folder, vocab_file) for t in threads)
+            speeds[name].append(speed)
+            memory[name] = max(memory[name], most)
     for name in names:
         s = sorted(speeds[name])
         cells = [shape, name, f"{statistics.median(s):,.0f}", f"{s[0]:,.0f} .. {s[-1]:,.0f}"]
         for peer in PEERS:
             r = sorted(a / b for a, b in zip(speeds[name], speeds[peer]))
             cells.append(f"{statistics.median(r):.2f} ({r[0]:.2f} .. {r[-1]:.2f})")
+        cells.append(f"{memory[name] / 1e6:,.0f} MB")
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
@@ -179,8 +193,9 @@ def main():
     if options.child:
         torch_child(options.child[0], options.child[1], int(options.child[2]))
         return
-    print("| shape | program | tokens/s | range | against torch f32 | against torch bf16 |")
-    print("|---|---|---:|---:|---:|---:|", flush=True)
+    print("| shape | program | tokens/s | range | against torch f32 | against torch bf16 "
+          "| memory |")
+    print("|---|---|---:|---:|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         write_text(os.path.join(folder, "text.txt"), 200000)
         write_text(os.path.join(folder, "val.txt"), 400)
