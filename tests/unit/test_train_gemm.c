@@ -245,7 +245,7 @@ static void check_shape(size_t m, size_t n, size_t k, float alpha, float beta)
                      (size_t)trans + (m + n) % 3);
         q.p.alpha = alpha;
         q.p.beta = beta;
-        for (int p = 0; p < 2; p++)
+        for (int p = 0; p < N_KINDS; p++)
             for (int t = 0; t < N_TEAMS; t++)
                 check_ways(&q, ctxs[p][t], teams[t]);
         problem_release(&q);
@@ -315,6 +315,241 @@ static void test_bf16_is_deterministic(void **state)
     problem_release(&q);
 }
 
+/* ---- work beside ----------------------------------------------------------
+ */
+
+/* A product whose rows come from make and go to finish. */
+struct beside_case {
+    const struct train_product *p;
+    const float *a; /* [m][k] */
+    float *c;       /* [m][n] what finish saw, */
+    int *seen;      /* [m][n] and how often */
+    int *made;      /* [m] */
+};
+
+static void make_rows(const void *arg, float *to, size_t row, size_t rows)
+{
+    const struct beside_case *b = arg;
+    const size_t k = b->p->k;
+
+    for (size_t r = 0; r < rows; r++) {
+        b->made[row + r]++;
+        memcpy(to + r * b->p->lda, b->a + (row + r) * k, k * sizeof(*to));
+    }
+}
+
+static void finish_rows(const void *arg, float *c, size_t ldc, size_t row,
+                        size_t rows, size_t c0, size_t c1)
+{
+    const struct beside_case *b = arg;
+    const size_t n = b->p->n;
+
+    assert_int_equal(row % TRAIN_ROW_BLOCK, 0);
+    if (b->p->beside->whole)
+        assert_true(c0 == 0 && c1 == n);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = c0; i < c1; i++) {
+            b->seen[(row + r) * n + i]++;
+            b->c[(row + r) * n + i] = c[r * ldc + i - c0];
+        }
+}
+
+/* As plain, but by make and finish, in place (own false) or in members' room:
+ * the same bits, each row once. */
+static void check_beside(const struct train_gemm_ctx *ctx,
+                         const struct train_product *plain, float *room,
+                         bool own, bool whole)
+{
+    const size_t m = plain->m, n = plain->n;
+    struct train_product p = *plain;
+    struct beside_case b = {.p = &p, .a = plain->a};
+    struct train_beside beside = {.make = make_rows,
+                                  .finish = finish_rows,
+                                  .whole = whole,
+                                  .made = own ? NULL : room,
+                                  .make_arg = &b,
+                                  .finish_arg = &b};
+
+    b.c = calloc(m * n, sizeof(*b.c));
+    b.seen = calloc(m * n, sizeof(*b.seen));
+    b.made = calloc(m, sizeof(*b.made));
+    assert_true(b.c && b.seen && b.made);
+    p.a = own ? NULL : room;
+    p.c = own ? NULL : room + m * p.k;
+    p.beside = &beside;
+    train_gemm_run(ctx, &p);
+    for (size_t i = 0; i < m; i++)
+        assert_int_equal(b.made[i], 1);
+    for (size_t i = 0; i < m * n; i++)
+        assert_int_equal(b.seen[i], 1);
+    assert_memory_equal(b.c, plain->c, m * n * sizeof(*b.c));
+    free(b.c);
+    free(b.seen);
+    free(b.made);
+}
+
+static void check_beside_shape(size_t m, size_t n, size_t k)
+{
+    float *a = fill(m * k), *b = fill(n * k), *bias = fill(n);
+    float *c = fill(m * n), *room = fill(m * (n + k));
+    const struct train_product p = {.tb = true,
+                                    .m = m,
+                                    .n = n,
+                                    .k = k,
+                                    .alpha = 1.0f,
+                                    .a = a,
+                                    .lda = k,
+                                    .b = b,
+                                    .ldb = k,
+                                    .c = c,
+                                    .ldc = n,
+                                    .bias = bias};
+
+    for (int kind = 0; kind < N_KINDS; kind++)
+        for (int t = 0; t < N_TEAMS; t++) {
+            const struct train_gemm_ctx *ctx = ctxs[kind][t];
+
+            train_gemm_run(ctx, &p);
+            for (int whole = 0; whole < 2; whole++) {
+                check_beside(ctx, &p, room, false, whole);
+                if (train_gemm_fits(ctx, n, k, whole))
+                    check_beside(ctx, &p, room, true, whole);
+            }
+        }
+    free(a);
+    free(b);
+    free(bias);
+    free(c);
+    free(room);
+}
+
+static void test_beside(void **state)
+{
+    (void)state;
+    check_beside_shape(1, 1, 1);
+    check_beside_shape(63, 33, 40);
+    check_beside_shape(700, 70, 130);
+    check_beside_shape(130, 1100, 600); /* several groups, several parts */
+    check_beside_shape(300, 48, 3000);
+    if (train_gemm_precision(ctxs[BF16][0]) == TRAIN_BF16) {
+        assert_true(train_gemm_fits(ctxs[BF16][0], 768, 3072, true));
+        assert_false(train_gemm_fits(ctxs[BF16][0], 5000, 64, true));
+        assert_true(train_gemm_fits(ctxs[BF16][0], 5000, 64, false));
+        assert_false(train_gemm_fits(ctxs[BF16][0], 4096, 4096, false));
+    }
+    assert_false(train_gemm_fits(ctxs[F32][0], 64, 64, false));
+}
+
+/* bias and a_sums against what they are defined as. */
+static void test_vectors(void **state)
+{
+    const size_t m = 150, n = 45, k = 333;
+    float *a = fill(k * m), *b = fill(n * k), *bias = fill(n), *c = fill(m * n);
+    float *plain = fill(m * n), *sums = fill(m);
+    struct train_product p = {.ta = true,
+                              .m = m,
+                              .n = n,
+                              .k = k,
+                              .alpha = -1.5f,
+                              .a = a,
+                              .lda = m,
+                              .b = b,
+                              .ldb = n,
+                              .ldc = n};
+
+    (void)state;
+    for (int kind = 0; kind < N_KINDS; kind++)
+        for (int t = 0; t < N_TEAMS; t++) {
+            p.c = plain;
+            p.bias = p.a_sums = NULL;
+            train_gemm_run(ctxs[kind][t], &p);
+            p.c = c;
+            p.bias = bias;
+            p.a_sums = sums;
+            for (size_t i = 0; i < m; i++)
+                sums[i] = (float)i;
+            train_gemm_run(ctxs[kind][t], &p);
+            for (size_t i = 0; i < m * n; i++)
+                assert_true(fabsf(c[i] - plain[i] - bias[i % n]) < 1e-4f);
+            for (size_t i = 0; i < m; i++) {
+                double want = (double)i;
+
+                for (size_t x = 0; x < k; x++)
+                    want += (double)a[x * m + i];
+                assert_true(fabs((double)sums[i] - want) < 1e-3);
+            }
+        }
+    free(a);
+    free(b);
+    free(bias);
+    free(c);
+    free(plain);
+    free(sums);
+}
+
+static uint16_t *to_half(float *x, size_t n)
+{
+    uint16_t *h = malloc(n * sizeof(*h));
+
+    assert_non_null(h);
+    for (size_t i = 0; i < n; i++) {
+        h[i] = infer_f32_to_bf16(x[i]);
+        x[i] = infer_bf16_to_f32(h[i]);
+    }
+    return h;
+}
+
+/* Operands that are rounded already give the bits of those rounded here, each
+ * way round and with sums. */
+static void test_half_operands(void **state)
+{
+    const size_t m = 77, n = 50, k = 157;
+    float *a = fill(m * k), *b = fill(n * k);
+    float *c = fill(m * n), *want = fill(m * n), *sums = fill(m);
+    float *want_sums = fill(m);
+    uint16_t *a16 = to_half(a, m * k), *b16 = to_half(b, n * k);
+
+    (void)state;
+    for (int kind = BF16; kind < N_KINDS; kind++)
+        for (int trans = 0; trans < 4; trans++) {
+            struct train_product p = {.ta = trans & 1,
+                                      .tb = trans & 2,
+                                      .m = m,
+                                      .n = n,
+                                      .k = k,
+                                      .alpha = 1.0f,
+                                      .a = a,
+                                      .lda = trans & 1 ? m : k,
+                                      .b = b,
+                                      .ldb = trans & 2 ? k : n,
+                                      .c = want,
+                                      .ldc = n};
+
+            if (train_gemm_precision(ctxs[kind][2]) != TRAIN_BF16)
+                break;
+            memset(sums, 0, m * sizeof(*sums));
+            memset(want_sums, 0, m * sizeof(*sums));
+            p.a_sums = p.ta ? want_sums : NULL;
+            train_gemm_run(ctxs[kind][2], &p);
+            p.a_sums = p.ta ? sums : NULL;
+            p.a = p.b = NULL;
+            p.a16 = a16;
+            p.b16 = b16;
+            p.c = c;
+            train_gemm_run(ctxs[kind][2], &p);
+            assert_memory_equal(c, want, m * n * sizeof(*c));
+            assert_memory_equal(sums, want_sums, m * sizeof(*sums));
+        }
+    free(a);
+    free(b);
+    free(c);
+    free(want);
+    free(sums);
+    free(want_sums);
+    free(a16);
+    free(b16);
+}
+
 static void test_no_bf16_means_f32(void **state)
 {
     struct train_gemm_ctx *ctx;
@@ -342,6 +577,9 @@ int main(void)
         cmocka_unit_test(test_small_sizes),
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_bf16_is_deterministic),
+        cmocka_unit_test(test_beside),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_half_operands),
         cmocka_unit_test(test_no_bf16_means_f32),
         cmocka_unit_test(test_blas_is_named),
     };

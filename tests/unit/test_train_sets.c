@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "infer.h"
+#include "core/base/half.h"
 #include "trainer/gemm/bf16.h"
 #include "trainer/nn/layers_sets.h"
 
@@ -240,6 +241,37 @@ static void test_attention(void **state)
             compare("attention", attentions, rows, k, rows * 16 * 4 * (k + 1));
 }
 
+/* bfloat16 there and back, and what is not a number. */
+static void test_half(void **state)
+{
+    const unsigned cpu = infer_cpu_detect();
+    const struct nn_layers *const sets[] = {
+        nn_layers_plain(), cpu & INFER_CPU_AVX2 ? nn_layers_avx2() : NULL,
+        cpu & INFER_CPU_AVX512VNNI ? nn_layers_avx512() : NULL};
+    float x[37], y[37];
+    uint16_t h[38];
+
+    (void)state;
+    for (uint32_t i = 0; i < 37; i++) /* every exponent, some ties */
+        x[i] = infer_f32_from_bits(i * 0x06f2c8d5u ^ (i % 4 ? 0 : 0x8000u));
+    x[5] = NAN;
+    x[6] = INFINITY;
+    x[7] = -0.0f;
+    x[8] = infer_f32_from_bits(0x3f808000u); /* a tie: to even */
+    x[9] = infer_f32_from_bits(0x3f818000u);
+    for (int s = 0; s < 3; s++)
+        for (size_t n = 0; n <= 37 && sets[s]; n++) {
+            h[n] = 0x1234;
+            sets[s]->narrow(h, x, n);
+            assert_int_equal(h[n], 0x1234);
+            sets[s]->widen(y, h, n);
+            for (size_t i = 0; i < n; i++) {
+                assert_int_equal(h[i], infer_f32_to_bf16(x[i]));
+                assert_int_equal(infer_f32_bits(y[i]), (uint32_t)h[i] << 16);
+            }
+        }
+}
+
 /* e^x where it matters: tiny, huge, and not a number. */
 static void test_extremes(void **state)
 {
@@ -315,10 +347,10 @@ static void test_attention_in_bf16(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows),
-                                       cmocka_unit_test(test_attention),
-                                       cmocka_unit_test(test_attention_in_bf16),
-                                       cmocka_unit_test(test_extremes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention_in_bf16), cmocka_unit_test(test_half),
+        cmocka_unit_test(test_extremes)};
 
     return cmocka_run_group_tests_name("train sets", tests, NULL, NULL);
 }

@@ -23,6 +23,23 @@ enum {
     BF16_LANES = 16, /* pairs a packing function writes at once */
 };
 
+/* An operand before it is packed: f32, or bf16 already (the other is NULL),
+ * rows ld values apart. */
+struct bf16_source {
+    const float *f32;
+    const uint16_t *bf16;
+    size_t ld;
+};
+
+static inline struct bf16_source bf16_from(struct bf16_source s, size_t offset)
+{
+    if (s.f32)
+        s.f32 += offset;
+    else
+        s.bf16 += offset;
+    return s;
+}
+
 /*
  * Round and pair up `width` <= 16 rows or columns of k inputs. Pair i goes to
  * dst + i * stride, `lanes` >= width words of it; those past width are zero.
@@ -30,17 +47,22 @@ enum {
  *   across  src [k][ld]: inputs of one column lie ld apart
  */
 typedef void bf16_pack_fn(uint32_t *dst, size_t stride, int lanes,
-                          const float *src, size_t ld, int width, size_t k);
+                          struct bf16_source src, int width, size_t k);
 
 /* Round `rows` rows of k inputs into a tile of A, zero up to the units. */
-typedef void bf16_rows_fn(uint32_t *dst, const float *src, size_t ld, int rows,
+typedef void bf16_rows_fn(uint32_t *dst, struct bf16_source src, int rows,
                           size_t k);
 
-/* Where a tile of C goes: c = alpha * sum + beta * c. */
+/* sums [rows] += those over k inputs of src [k][ld]. */
+typedef void bf16_sums_fn(float *sums, struct bf16_source src, size_t rows,
+                          size_t k);
+
+/* Where a tile of C goes: c = alpha * sum + beta * c + bias. */
 struct bf16_tile {
     float *c;
     size_t ldc;
-    int rows, cols; /* 1..tile_rows, 1..32 */
+    const float *bias; /* of its columns, or NULL */
+    int rows, cols;    /* 1..tile_rows, 1..32 */
     float alpha, beta;
 };
 
@@ -61,6 +83,7 @@ struct bf16_kernels {
     bool even;          /* tiles of a unit are of even height */
     bf16_pack_fn *along, *across;     /* of B */
     bf16_rows_fn *a_along, *a_across; /* of A */
+    bf16_sums_fn *sums;
     bf16_tile_fn *tile;
     void (*begin)(void), (*end)(void); /* around tiles, on each thread */
 };
@@ -88,6 +111,8 @@ struct train_packed {
 struct bf16_scratch {
     uint32_t *a; /* a block of packed A */
     uint32_t *b; /* small blocks of packed B, for products done alone */
+    float *made; /* rows of A for one tile, before they are packed */
+    float *c;    /* rows of C for finish */
 };
 
 struct bf16_work {
@@ -105,8 +130,8 @@ void train_bf16_release(struct bf16_work *w);
 
 /* Pack op(B) [k][n]; members share the panels of this phase. */
 void train_bf16_pack_b(struct infer_member *me, const struct bf16_kernels *kern,
-                       uint32_t *dst, bool tb, const float *b, size_t ldb,
-                       size_t n, size_t k);
+                       uint32_t *dst, bool tb, struct bf16_source b, size_t n,
+                       size_t k);
 
 /* Rows [0, rows) of op(A), k inputs of each, to dst: a unit for tiles. */
 void train_bf16_pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
@@ -124,6 +149,10 @@ void train_bf16_pack_panels(const struct bf16_kernels *kern, uint32_t *dst,
 void train_bf16_block(const struct bf16_kernels *kern, float *c, size_t ldc,
                       size_t rows, size_t n, size_t k, const uint32_t *a,
                       const uint32_t *b, size_t b_inputs, bool add);
+
+/* See train_gemm_fits(). */
+bool train_bf16_fits(const struct bf16_kernels *kern, size_t n, size_t k,
+                     bool whole);
 
 /* All members: begins and ends with a barrier. */
 void train_bf16_phase(struct infer_member *me, const struct bf16_work *w,

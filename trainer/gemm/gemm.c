@@ -73,16 +73,81 @@ const struct bf16_kernels *train_gemm_kernels(const struct train_gemm_ctx *ctx)
     return ctx->precision == TRAIN_BF16 ? &ctx->work.kernels : NULL;
 }
 
-void train_gemm_phase(struct infer_member *me, const struct train_gemm_ctx *ctx,
-                      const struct train_product *p)
+/* What a product asks for beside, when its operands are whole arrays: each
+ * member its share of the rows, before or after. */
+static void make_share(const struct infer_member *me,
+                       const struct train_product *p)
 {
-    if (ctx->precision == TRAIN_BF16) {
-        train_bf16_phase(me, &ctx->work, p);
-        return;
-    }
+    size_t r0, r1;
+
+    infer_team_share(me, p->m, TRAIN_ROW_BLOCK, &r0, &r1);
+    if (r1 > r0)
+        p->beside->make(p->beside->make_arg, p->beside->made + r0 * p->lda, r0,
+                        r1 - r0);
+}
+
+static void finish_share(const struct infer_member *me,
+                         const struct train_product *p)
+{
+    size_t r0, r1;
+
+    infer_team_share(me, p->m, TRAIN_ROW_BLOCK, &r0, &r1);
+    if (r1 > r0)
+        p->beside->finish(p->beside->finish_arg, p->c + r0 * p->ldc, p->ldc, r0,
+                          r1 - r0, 0, p->n);
+}
+
+/* In F32: the bias, and the sums of A. */
+static void add_vectors(const struct infer_member *me,
+                        const struct train_product *p)
+{
+    size_t begin, end;
+
+    infer_team_share(me, p->m, 1, &begin, &end);
+    for (size_t r = begin; r < end && p->bias; r++)
+        for (size_t i = 0; i < p->n; i++)
+            p->c[r * p->ldc + i] += p->bias[i];
+    infer_team_share(me, p->m, 16, &begin, &end);
+    for (size_t i = 0; i < p->k && p->a_sums; i++)
+        for (size_t r = begin; r < end; r++)
+            p->a_sums[r] += p->a[i * p->lda + r];
+}
+
+static void f32_phase(struct infer_member *me, const struct train_product *p)
+{
     infer_team_barrier(me);
     train_blas_part(p, me->id, me->n);
     infer_team_barrier(me);
+    if (!p->bias && !p->a_sums)
+        return;
+    add_vectors(me, p);
+    infer_team_barrier(me);
+}
+
+bool train_gemm_fits(const struct train_gemm_ctx *ctx, size_t n, size_t k,
+                     bool whole)
+{
+    return ctx->precision == TRAIN_BF16 &&
+           train_bf16_fits(&ctx->work.kernels, n, k, whole);
+}
+
+void train_gemm_phase(struct infer_member *me, const struct train_gemm_ctx *ctx,
+                      const struct train_product *p)
+{
+    const bool beside = p->beside && p->a && p->c;
+
+    if (beside && p->beside->make) {
+        infer_team_barrier(me);
+        make_share(me, p);
+    }
+    if (ctx->precision == TRAIN_BF16)
+        train_bf16_phase(me, &ctx->work, p);
+    else
+        f32_phase(me, p);
+    if (beside && p->beside->finish) {
+        finish_share(me, p);
+        infer_team_barrier(me);
+    }
 }
 
 void train_gemm_alone(const struct infer_member *me,
@@ -211,6 +276,6 @@ void train_packed_fill_phase(struct infer_member *me,
     if (!packed)
         return;
     infer_team_barrier(me);
-    train_bf16_pack_b(me, &packed->kernels, packed->data, tb, b, ldb, packed->n,
-                      packed->k);
+    train_bf16_pack_b(me, &packed->kernels, packed->data, tb,
+                      (struct bf16_source){b, NULL, ldb}, packed->n, packed->k);
 }

@@ -30,6 +30,25 @@ struct train_gemm_ctx; /* precision, team and work space */
 /* Rounded once, multiplied often: an operand B in the kernels' own layout. */
 struct train_packed;
 
+/*
+ * What is done to rows beside a product, by the member that has them in its
+ * caches at that time: else each is a pass over memory of its own. Called by
+ * any member, once for every row.
+ */
+struct train_beside {
+    /* Write rows [row, row + rows) of A to `to`, lda floats apart. */
+    void (*make)(const void *arg, float *to, size_t row, size_t rows);
+    /* Rows [row, row + rows), columns [c0, c1) of C are at c, ldc floats apart.
+     * row is a multiple of TRAIN_ROW_BLOCK. */
+    void (*finish)(const void *arg, float *c, size_t ldc, size_t row,
+                   size_t rows, size_t c0, size_t c1);
+    bool whole;  /* finish wants all columns at once */
+    float *made; /* the product's a, where make may write; or NULL */
+    const void *make_arg, *finish_arg;
+};
+
+enum { TRAIN_ROW_BLOCK = 64 };
+
 /* One product. Rows of a, b and c are lda, ldb and ldc floats apart. */
 struct train_product {
     bool ta, tb; /* a is stored [k][m], b is stored [n][k] */
@@ -43,6 +62,13 @@ struct train_product {
     float beta;                        /* 0: c is written, never read */
     float *c;
     size_t ldc;
+    /* train_gemm_phase() and _run() only: */
+    const float *bias; /* [n] added to each row of C, or NULL */
+    float *a_sums;     /* [m] += sums of op(A)'s rows, or NULL; with ta */
+    /* Not with ta. If a or c is NULL, what is made, or finished, is in room of
+     * the member's own, where train_gemm_fits(); else it is all in a and c. */
+    const struct train_beside *beside;
+    const uint16_t *a16, *b16; /* bfloat16, instead of a, b; or NULL */
 };
 
 /*
@@ -51,7 +77,7 @@ struct train_product {
  *
  *   team  runs the products; borrowed; NULL: the calling thread
  *   cpu   mask of allowed instruction sets; INFER_CPU_ALL
- * Cost    9 MB of work space and 1 MB a thread with BF16
+ * Cost    8 MB of work space and 2 MB a thread with BF16
  * Errors  ENOMEM
  */
 int train_gemm_create(struct train_gemm_ctx **ctx,
@@ -65,6 +91,11 @@ enum train_precision train_gemm_precision(const struct train_gemm_ctx *ctx);
 /* The kernels of bf16.h behind it, or NULL in F32. */
 struct bf16_kernels;
 const struct bf16_kernels *train_gemm_kernels(const struct train_gemm_ctx *ctx);
+
+/* Whether products of n columns and k inputs may have work beside with a or c
+ * NULL. Never in F32, which has no a16 and b16 either. */
+bool train_gemm_fits(const struct train_gemm_ctx *ctx, size_t n, size_t k,
+                     bool whole);
 
 /* The product, by the whole team; not from inside a run of it. */
 void train_gemm(const struct train_gemm_ctx *ctx, bool ta, bool tb, size_t m,

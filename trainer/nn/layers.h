@@ -45,6 +45,7 @@ struct nn_attn {
     const struct bf16_kernels *mul; /* of its products; NULL: f32 */
     NN_REAL *qkv;        /* [B T][(H + 2 G) K]: q, k, v before the rotation;
                             the backward pass leaves gradients in their place */
+    uint16_t *qkv16;     /* the same in bfloat16, if qkv is NULL */
     NN_REAL *out;        /* [B T][H K] */
     NN_REAL *lse;        /* [B T][H] log of each softmax's sum */
     const NN_REAL *dout; /* [B T][H K], backward only */
@@ -179,6 +180,9 @@ struct nn_layers {
                  const struct nn_update *u);
     void (*nesterov)(NN_REAL *y, NN_REAL *m, const NN_REAL *g, size_t n,
                      const struct nn_update *u);
+    /* bfloat16 to NN_REAL and back, to nearest, ties to even */
+    void (*widen)(NN_REAL *y, const uint16_t *x, size_t n);
+    void (*narrow)(uint16_t *y, const NN_REAL *x, size_t n);
     /* y = a y + b x */
     void (*blend)(NN_REAL *y, NN_REAL a, const NN_REAL *x, NN_REAL b, size_t n);
     double (*sum_squares)(const NN_REAL *x, size_t n);

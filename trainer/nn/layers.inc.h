@@ -50,6 +50,8 @@ static const struct nn_layers layers_table = {
     .sgd = sgd,
     .adam = adam,
     .nesterov = nesterov,
+    .widen = widen,
+    .narrow = narrow,
     .blend = blend,
     .sum_squares = sum_squares,
 };

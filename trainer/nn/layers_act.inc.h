@@ -1,4 +1,36 @@
-/* layers_act.inc.h - activations, biases, dropout, embedding, rotation. */
+/* layers_act.inc.h - bfloat16, activations, biases, dropout, embedding,
+ * rotation. */
+
+static void widen(real *y, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (real)infer_bf16_to_f32(x[i]);
+}
+
+static void narrow(uint16_t *y, const real *x, size_t n)
+{
+    size_t i = 0;
+
+#if defined(__AVX512F__) && !defined(NN_DOUBLE)
+    for (; i + 16 <= n; i += 16) {
+        const __m512 v = _mm512_loadu_ps(x + i);
+        const __m512i bits = _mm512_castps_si512(v);
+        const __m512i odd =
+            _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+        const __m512i up = _mm512_add_epi32(
+            bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        const __m512i quiet =
+            _mm512_or_si512(bits, _mm512_set1_epi32(64 << 16));
+        const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+
+        _mm256_storeu_si256((__m256i *)(void *)(y + i),
+                            _mm512_cvtepi32_epi16(_mm512_srli_epi32(
+                                _mm512_mask_mov_epi32(up, nan, quiet), 16)));
+    }
+#endif
+    for (; i < n; i++)
+        y[i] = infer_f32_to_bf16((float)x[i]);
+}
 
 static inline vr v_sigmoid(vr x)
 {

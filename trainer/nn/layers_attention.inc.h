@@ -85,28 +85,48 @@ static size_t tile_rows(const struct attn_work *w, size_t t0)
 
 /* Rows [t0, t0 + TILE) of one head, scaled; zeros where there are none. */
 static void gather(const struct attn_work *w, real *to, const real *from,
-                   size_t ld, size_t t0, bool turn, real scale)
+                   size_t ld, size_t t0, real scale)
 {
-    const struct nn_attn *a = w->a;
-    const size_t n = tile_rows(w, t0), k = a->d_head, kp = w->kp;
+    const size_t n = tile_rows(w, t0), k = w->a->d_head, kp = w->kp;
 
     from += (w->row0 + t0) * ld;
     memset(to, 0, TILE * kp * sizeof(*to));
     for (size_t r = 0; r < n; r++)
         for (size_t i = 0; i < k; i++)
             to[r * kp + i] = from[r * ld + i] * scale;
+}
+
+/* The same of queries, keys or values: columns `at` and on of qkv. */
+static void gather_qkv(const struct attn_work *w, real *to, size_t at,
+                       size_t t0, bool turn, real scale)
+{
+    const struct nn_attn *a = w->a;
+    const size_t n = tile_rows(w, t0), k = a->d_head, kp = w->kp;
+
+    if (a->qkv) {
+        gather(w, to, a->qkv + at, w->ld, t0, scale);
+    } else {
+        const uint16_t *from = a->qkv16 + (w->row0 + t0) * w->ld + at;
+
+        memset(to, 0, TILE * kp * sizeof(*to));
+        for (size_t r = 0; r < n; r++) {
+            widen(to + r * kp, from + r * w->ld, k);
+            for (size_t i = 0; i < k; i++)
+                to[r * kp + i] *= scale;
+        }
+    }
     if (turn && a->cs)
         rotate(to, kp, a->cs + t0 * k, n, k, a->halves, 1);
 }
 
 /* TILE rows of keys or values where a right operand lies; turned, if it is not
  * NULL, gets the operand whose columns they are. */
-static void gather_right(const struct attn_work *w, real *to, const real *from,
+static void gather_right(const struct attn_work *w, real *to, size_t from,
                          size_t t0, bool turn, real *turned)
 {
     real *rows = w->mul ? w->o : to;
 
-    gather(w, rows, from, w->ld, t0, turn, 1);
+    gather_qkv(w, rows, from, t0, turn, 1);
     if (w->mul)
         right_packed(w->mul, (uint32_t *)to, rows, w->kp);
     if (turned)
@@ -122,19 +142,35 @@ static void pack_queries(const struct attn_work *w, size_t t)
     right_packed(w->mul, w->db, w->dout, w->kp);
 }
 
-/* The way back, for gradients. */
-static void scatter(const struct attn_work *w, real *to, real *from, size_t ld,
-                    size_t t0, bool turn, real scale)
+/* The way back. */
+static void scatter(const struct attn_work *w, real *to, const real *from,
+                    size_t ld, size_t t0)
+{
+    const size_t n = tile_rows(w, t0), k = w->a->d_head, kp = w->kp;
+
+    to += (w->row0 + t0) * ld;
+    for (size_t r = 0; r < n; r++)
+        for (size_t i = 0; i < k; i++)
+            to[r * ld + i] = from[r * kp + i];
+}
+
+/* The same for gradients of queries, keys and values. */
+static void scatter_qkv(const struct attn_work *w, size_t at, real *from,
+                        size_t t0, bool turn, real scale)
 {
     const struct nn_attn *a = w->a;
     const size_t n = tile_rows(w, t0), k = a->d_head, kp = w->kp;
 
     if (turn && a->cs)
         rotate(from, kp, a->cs + t0 * k, n, k, a->halves, -1);
-    to += (w->row0 + t0) * ld;
+    for (size_t i = 0; i < n * kp; i++)
+        from[i] *= scale;
+    if (a->qkv) {
+        scatter(w, a->qkv + at, from, w->ld, t0);
+        return;
+    }
     for (size_t r = 0; r < n; r++)
-        for (size_t i = 0; i < k; i++)
-            to[r * ld + i] = from[r * kp + i] * scale;
+        narrow(a->qkv16 + (w->row0 + t0 + r) * w->ld + at, from + r * kp, k);
 }
 
 /* One row of n scores joins the running softmax: probabilities relative to the
@@ -214,14 +250,14 @@ static void attention(const struct nn_attn *a, size_t unit, real *scratch)
 
     mm_begin(w.mul);
     for (size_t t = 0; t < T; t += TILE) {
-        gather(&w, w.k, a->qkv + (H + g) * K, w.ld, t, true, 1);
+        gather_qkv(&w, w.k, (H + g) * K, t, true, 1);
         right_turned(w.mul, w.kt + t * w.kp, w.k, w.kp);
-        gather_right(&w, w.v + t * w.kp, a->qkv + (H + a->n_kv_heads + g) * K,
-                     t, false, NULL);
+        gather_right(&w, w.v + t * w.kp, (H + a->n_kv_heads + g) * K, t, false,
+                     NULL);
     }
     for (size_t h = g * rep; h < (g + 1) * rep; h++)
         for (size_t t = 0; t < T; t += TILE) {
-            gather(&w, w.q, a->qkv + h * K, w.ld, t, true, scale);
+            gather_qkv(&w, w.q, h * K, t, true, scale);
             if (w.mul)
                 left_packed(w.mul, w.qa, w.q, w.kp, tile_rows(&w, t));
             attend_tile(&w, t);
@@ -233,7 +269,7 @@ static void attention(const struct nn_attn *a, size_t unit, real *scratch)
                 a->lse[(w.row0 + t + i) * H + h] =
                     w.m[i] + (real)log((double)w.sum[i]);
             }
-            scatter(&w, a->out + h * K, w.o, w.nq, t, false, 1);
+            scatter(&w, a->out + h * K, w.o, w.nq, t);
         }
     mm_end(w.mul);
 }
@@ -310,8 +346,7 @@ static void attention_back(const struct nn_attn *a, size_t unit, real *scratch)
 {
     const size_t g = unit % a->n_kv_heads, rep = a->n_heads / a->n_kv_heads;
     const size_t K = a->d_head, H = a->n_heads;
-    real *const k = a->qkv + (H + g) * K;
-    real *const v = a->qkv + (H + a->n_kv_heads + g) * K;
+    const size_t k = (H + g) * K, v = (H + a->n_kv_heads + g) * K;
     const real scale = 1 / (real)sqrt((double)K);
     struct attn_work w;
 
@@ -321,25 +356,25 @@ static void attention_back(const struct nn_attn *a, size_t unit, real *scratch)
     mm_begin(w.mul);
     for (size_t t = 0; t < T; t += TILE) {
         gather_right(&w, w.k + t * w.kp, k, t, true, w.kt + t * w.kp);
-        gather(&w, w.q, v, w.ld, t, false, 1);
+        gather_qkv(&w, w.q, v, t, false, 1);
         right_turned(w.mul, w.v + t * w.kp, w.q, w.kp);
     }
     memset(w.dk, 0, w.tp * w.kp * sizeof(*w.dk));
     memset(w.dv, 0, w.tp * w.kp * sizeof(*w.dv));
     for (size_t h = g * rep; h < (g + 1) * rep; h++)
         for (size_t t = 0; t < T; t += TILE) {
-            gather(&w, w.q, a->qkv + h * K, w.ld, t, true, scale);
-            gather(&w, w.o, a->out + h * K, w.nq, t, false, 1);
-            gather(&w, w.dout, a->dout + h * K, w.nq, t, false, 1);
+            gather_qkv(&w, w.q, h * K, t, true, scale);
+            gather(&w, w.o, a->out + h * K, w.nq, t, 1);
+            gather(&w, w.dout, a->dout + h * K, w.nq, t, 1);
             tile_sums(&w, h, t);
             if (w.mul)
                 pack_queries(&w, t);
             attend_tile_back(&w, t);
-            scatter(&w, a->qkv + h * K, w.dq, w.ld, t, true, scale);
+            scatter_qkv(&w, h * K, w.dq, t, true, scale);
         }
     for (size_t t = 0; t < T; t += TILE) {
-        scatter(&w, k, w.dk + t * w.kp, w.ld, t, true, 1);
-        scatter(&w, v, w.dv + t * w.kp, w.ld, t, false, 1);
+        scatter_qkv(&w, k, w.dk + t * w.kp, t, true, 1);
+        scatter_qkv(&w, v, w.dv + t * w.kp, t, false, 1);
     }
     mm_end(w.mul);
 }

@@ -124,6 +124,14 @@ static float *carve_f(struct carver *c, size_t rows, size_t n)
     return carve(c, rows * n, sizeof(float));
 }
 
+static struct net_kept carve_kept(const struct net *net, struct carver *c,
+                                  size_t rows, size_t n)
+{
+    if (net->half)
+        return (struct net_kept){.bf16 = carve(c, rows * n, sizeof(uint16_t))};
+    return (struct net_kept){.f32 = carve_f(c, rows, n)};
+}
+
 static void carve_layer(struct net *net, struct carver *c, struct net_layer *y)
 {
     const struct net_shape *s = &net->shape;
@@ -133,10 +141,10 @@ static void carve_layer(struct net *net, struct carver *c, struct net_layer *y)
     y->x_mid = carve_f(c, rows, s->d_model);
     y->stat1 = carve_f(c, rows, 2);
     y->stat2 = carve_f(c, rows, 2);
-    y->qkv = carve_f(c, rows, net_nqkv(s));
+    y->qkv = carve_kept(net, c, rows, net_nqkv(s));
     y->att = carve_f(c, rows, net_nq(s));
     y->lse = carve_f(c, rows, s->n_heads);
-    y->up_out = carve_f(c, rows, net_up_width(s));
+    y->up_out = carve_kept(net, c, rows, net_up_width(s));
 }
 
 static void carve_logits(struct net *net, struct carver *c)
@@ -167,23 +175,22 @@ static void carve_shared(struct net *net, struct carver *c, int n_threads)
     net->dx = carve_f(c, rows, d);
     net->wide = carve_f(c, rows, nq > d ? nq : d);
     net->drop = s->dropout > 0 ? carve_f(c, rows, d) : NULL;
-    net->act = carve_f(c, rows, s->d_ff);
+    net->act = carve_kept(net, c, rows, s->d_ff);
+    net->normed = net->half ? carve_kept(net, c, rows, d)
+                            : (struct net_kept){.f32 = net->wide};
     if (s->encoder)
         net->pooled = carve_f(c, net->max_batch, d);
     else
         carve_logits(net, c);
     net->cs = carve_f(c, net->max_tokens, s->d_head);
     net->scratch = carve(c, n, sizeof(*net->scratch));
-    net->partial = carve(c, n, sizeof(*net->partial));
-    net->partial_floats = (2 * (size_t)s->n_layers + 1) * 2 * d;
+    net->partial =
+        carve_f(c, (rows + TRAIN_ROW_BLOCK - 1) / TRAIN_ROW_BLOCK, 2 * d);
     for (size_t i = 0; i < n; i++) {
         float *scratch = carve_f(c, attn, 1);
-        float *partial = carve_f(c, net->partial_floats, 1);
 
-        if (!c->base)
-            continue;
-        net->scratch[i] = scratch;
-        net->partial[i] = partial;
+        if (c->base)
+            net->scratch[i] = scratch;
     }
 }
 
@@ -233,6 +240,29 @@ static int reserve(struct net *net, struct infer_error *err)
     return INFER_OK;
 }
 
+/* Whether all products that read or write a struct net_kept do it beside. */
+static bool may_keep_half(const struct net *net)
+{
+    const struct net_shape *s = &net->shape;
+    const size_t d = s->d_model, f = s->d_ff;
+    const struct {
+        size_t n, k;
+        bool whole;
+    } products[] = {{net_nqkv(s), d, false},
+                    {net_up_width(s), d, false},
+                    {d, f, true},
+                    {d, net_nq(s), true},
+                    {f, d, false},
+                    {d, net_up_width(s), true},
+                    {d, net_nqkv(s), true}};
+    bool all = true;
+
+    for (size_t i = 0; i < sizeof(products) / sizeof(products[0]); i++)
+        all = all && train_gemm_fits(net->gemm, products[i].n, products[i].k,
+                                     products[i].whole);
+    return all;
+}
+
 int net_create(struct net **out, const struct net_shape *shape,
                size_t max_batch, size_t max_tokens, struct infer_team *team,
                enum train_precision precision, struct infer_error *err)
@@ -260,10 +290,12 @@ int net_create(struct net **out, const struct net_shape *shape,
     net->max_batch = max_batch;
     status = net_build_table(net, err);
     if (!status)
-        status = reserve(net, err);
-    if (!status)
         status = train_gemm_create(&net->gemm, precision, team,
                                    (unsigned)INFER_CPU_ALL, err);
+    if (status)
+        goto out;
+    net->half = may_keep_half(net);
+    status = reserve(net, err);
     if (status)
         goto out;
     if (shape->arch == NET_LLAMA)

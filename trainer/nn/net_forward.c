@@ -2,81 +2,139 @@
  * net_forward.c - embedding, layers, head and loss.
  *
  * A layer is a norm, a product, attention or an activation, and a product that
- * adds to the residual stream, twice. The norm leaves a copy of the stream
- * (with the bias of the branch to come) where that product can add to it, so
- * adding costs no pass of its own; with dropout it does.
+ * adds to the residual stream, twice. Norms and activations are made beside the
+ * product that reads them (struct train_beside), rows at a time, and biases are
+ * part of it, so that they cost no pass over memory. The norm leaves a copy of
+ * the stream (with the bias of the branch to come) where the branch's product
+ * can add to it; with dropout that is done when its rows are finished.
  */
 #include "trainer/nn/net_parts.h"
 
 #include <string.h>
 
-void net_linear_phase(struct infer_member *me, struct net *net, float *y,
-                      const float *x, size_t w, size_t n, size_t k, bool add)
+/* y [R][n] = x [R][k] W^T + bias */
+static struct train_product linear(const struct net *net,
+                                   const struct net_linear *l, float *y,
+                                   const float *x, size_t n, size_t k)
 {
-    train_gemm_phase(me, net->gemm,
-                     &(struct train_product){.tb = true,
-                                             .m = net->n_rows,
-                                             .n = n,
-                                             .k = k,
-                                             .alpha = 1.0f,
-                                             .a = x,
-                                             .lda = k,
-                                             .b = net->params + w,
-                                             .ldb = k,
-                                             .beta = add ? 1.0f : 0.0f,
-                                             .c = y,
-                                             .ldc = n});
+    return (struct train_product){
+        .tb = true,
+        .m = net->n_rows,
+        .n = n,
+        .k = k,
+        .alpha = 1.0f,
+        .a = x,
+        .lda = k,
+        .b = net->params + l->w,
+        .ldb = k,
+        .c = y,
+        .ldc = n,
+        .bias = l->bias == NET_NONE ? NULL : net->params + l->bias};
 }
 
-/* This member's rows of net->h = norm(x); next: see nn_layers.rmsnorm. */
-static void norm(const struct infer_member *me, struct net *net, const float *x,
-                 float *stat, float *next, size_t w, size_t b, size_t bias)
+/* to = norm(x); next: see nn_layers.rmsnorm. */
+struct norm {
+    const struct net *net;
+    const float *x;
+    float *stat, *next;
+    size_t w, b, bias;
+};
+
+static void make_norm(const void *arg, float *to, size_t row, size_t rows)
 {
+    const struct norm *m = arg;
+    const struct net *net = m->net;
     const size_t d = net->shape.d_model;
-    const float *p = net->params, *add = bias == NET_NONE ? NULL : p + bias;
+    const float *p = net->params, *x = m->x + row * d;
+    const float *add = m->bias == NET_NONE ? NULL : p + m->bias;
     const float eps = net->shape.norm_eps;
-    size_t r0, r1;
+    float *next = m->next ? m->next + row * d : NULL;
 
-    net_rows(me, net, &r0, &r1);
-    if (next)
-        next += r0 * d;
-    if (b == NET_NONE)
-        net->ops->rmsnorm(net->h + r0 * d, stat + r0, next, x + r0 * d, p + w,
-                          add, r1 - r0, d, eps);
+    if (m->b == NET_NONE)
+        net->ops->rmsnorm(to, m->stat + row, next, x, p + m->w, add, rows, d,
+                          eps);
     else
-        net->ops->layernorm(net->h + r0 * d, stat + 2 * r0, next, x + r0 * d,
-                            p + w, p + b, add, r1 - r0, d, eps);
+        net->ops->layernorm(to, m->stat + 2 * row, next, x, p + m->w, p + m->b,
+                            add, rows, d, eps);
 }
 
-static void add_bias(const struct infer_member *me, struct net *net, float *x,
-                     size_t bias, size_t n)
-{
-    size_t r0, r1;
+/* Rows of a product, to be kept as [R][n] in bfloat16. */
+struct kept {
+    const struct net *net;
+    uint16_t *to;
+    size_t n;
+};
 
-    net_rows(me, net, &r0, &r1);
-    if (bias != NET_NONE)
-        net->ops->add_bias(x + r0 * n, net->params + bias, r1 - r0, n);
+static void finish_kept(const void *arg, float *c, size_t ldc, size_t row,
+                        size_t rows, size_t c0, size_t c1)
+{
+    const struct kept *k = arg;
+
+    for (size_t r = 0; r < rows; r++)
+        k->net->ops->narrow(k->to + (row + r) * k->n + c0, c + r * ldc,
+                            c1 - c0);
+}
+
+/* y = norm(x) W^T + bias */
+static void norm_linear(struct infer_member *me, struct net *net,
+                        const struct norm *m, const struct net_linear *l,
+                        struct net_kept y, size_t n)
+{
+    const struct kept kept = {net, y.bf16, n};
+    const struct train_beside beside = {.make = make_norm,
+                                        .make_arg = m,
+                                        .made = net->h,
+                                        .finish = y.bf16 ? finish_kept : NULL,
+                                        .finish_arg = &kept};
+    struct train_product p =
+        linear(net, l, y.f32, y.bf16 ? NULL : net->h, n, net->shape.d_model);
+
+    p.beside = &beside;
+    train_gemm_phase(me, net->gemm, &p);
+}
+
+/* to = x + dropped(branch) */
+struct joint {
+    const struct net *net;
+    float *to;
+    const float *x;
+    struct nn_dropout drop;
+};
+
+static void finish_joint(const void *arg, float *c, size_t ldc, size_t row,
+                         size_t rows, size_t c0, size_t c1)
+{
+    const struct joint *j = arg;
+    const size_t d = c1, at = row * d;
+
+    (void)c0;
+    (void)ldc;
+    j->net->ops->residual(j->to + at, j->x + at, c, &j->drop,
+                          j->net->first_row + row, rows, d);
 }
 
 /* to = x + dropped(branch W^T + bias). Without dropout `to` holds x + bias
- * already. */
+ * already. beside: what makes the branch's rows, or nothing. */
 static void join(struct infer_member *me, struct net *net, float *to,
                  const float *x, const float *branch, size_t k,
-                 const struct net_linear *l, uint32_t site)
+                 const struct net_linear *l, uint32_t site,
+                 struct train_beside beside)
 {
     const size_t d = net->shape.d_model;
-    const struct nn_dropout drop = net_dropout(net, site);
-    size_t r0, r1;
+    const struct joint joint = {net, to, x, net_dropout(net, site)};
+    struct train_product p = linear(net, l, to, branch, d, k);
 
-    if (!net->dropping) {
-        net_linear_phase(me, net, to, branch, l->w, d, k, true);
-        return;
+    if (net->dropping) {
+        beside.finish = finish_joint;
+        beside.finish_arg = &joint;
+        beside.whole = true;
+        p.c = net->half ? NULL : net->drop;
+    } else {
+        p.bias = NULL;
+        p.beta = 1.0f;
     }
-    net_linear_phase(me, net, net->drop, branch, l->w, d, k, false);
-    net_rows(me, net, &r0, &r1);
-    add_bias(me, net, net->drop, l->bias, d);
-    net->ops->residual(to + r0 * d, x + r0 * d, net->drop + r0 * d, &drop,
-                       net->first_row + r0, r1 - r0, d);
+    p.beside = beside.make || beside.finish ? &beside : NULL;
+    train_gemm_phase(me, net->gemm, &p);
 }
 
 static void attend(struct infer_member *me, struct net *net,
@@ -89,17 +147,38 @@ static void attend(struct infer_member *me, struct net *net,
         net->ops->attention(&a, (size_t)u, net->scratch[me->id]);
 }
 
-static void activate(const struct infer_member *me, struct net *net,
-                     const float *u)
-{
-    const size_t f = net->shape.d_ff, in = net_up_width(&net->shape);
-    size_t r0, r1;
+/* Rows of activation(u). */
+struct activation {
+    const struct net *net;
+    struct net_kept u;
+};
 
-    net_rows(me, net, &r0, &r1);
+static void activate(const struct net *net, float *to, const float *u,
+                     size_t rows, size_t f)
+{
     (net_gated(&net->shape) ? net->ops->swiglu
-     : net->shape.relu2
-         ? net->ops->relu2
-         : net->ops->gelu)(net->act + r0 * f, u + r0 * in, r1 - r0, f);
+     : net->shape.relu2     ? net->ops->relu2
+                            : net->ops->gelu)(to, u, rows, f);
+}
+
+static void make_activation(const void *arg, float *to, size_t row, size_t rows)
+{
+    const struct activation *a = arg;
+    const struct net *net = a->net;
+    const size_t f = net->shape.d_ff, in = net_up_width(&net->shape);
+    float part[2 * NET_UP_PART];
+
+    if (a->u.f32) {
+        activate(net, to, a->u.f32 + row * in, rows, f);
+        return;
+    }
+    for (size_t r = row; r < row + rows; r++, to += f)
+        for (size_t c = 0; c < f; c += NET_UP_PART) {
+            const size_t n = f - c < NET_UP_PART ? f - c : NET_UP_PART;
+
+            net_up_load(net, part, a->u.bf16 + r * in, c, n);
+            activate(net, to + c, part, 1, n);
+        }
 }
 
 static void layer(struct infer_member *me, struct net *net, uint32_t i)
@@ -107,27 +186,24 @@ static void layer(struct infer_member *me, struct net *net, uint32_t i)
     const struct net_shape *s = &net->shape;
     const struct net_layer *y = &net->layers[i];
     float *after = i + 1 < s->n_layers ? y[1].x : net->x_out;
-    const size_t d = s->d_model;
+    const bool copy = !net->dropping;
+    const struct norm norm1 = {
+        net,      y->x,       y->stat1,   copy ? y->x_mid : NULL,
+        y->norm1, y->norm1_b, y->out.bias};
+    const struct norm norm2 = {
+        net,      y->x_mid,   y->stat2,    copy ? after : NULL,
+        y->norm2, y->norm2_b, y->down.bias};
+    const struct activation act = {net, y->up_out};
 
-    norm(me, net, y->x, y->stat1, net->dropping ? NULL : y->x_mid, y->norm1,
-         y->norm1_b, y->out.bias);
-    net_linear_phase(me, net, y->qkv, net->h, y->qkv_at.w, net_nqkv(s), d,
-                     false);
-    if (y->qkv_at.bias != NET_NONE) {
-        add_bias(me, net, y->qkv, y->qkv_at.bias, net_nqkv(s));
-        infer_team_barrier(me);
-    }
+    norm_linear(me, net, &norm1, &y->qkv_at, y->qkv, net_nqkv(s));
     attend(me, net, y);
     join(me, net, y->x_mid, y->x, y->att, net_nq(s), &y->out,
-         net_site(i, false));
-    norm(me, net, y->x_mid, y->stat2, net->dropping ? NULL : after, y->norm2,
-         y->norm2_b, y->down.bias);
-    net_linear_phase(me, net, y->up_out, net->h, y->up.w, net_up_width(s), d,
-                     false);
-    add_bias(me, net, y->up_out, y->up.bias, net_up_width(s));
-    activate(me, net, y->up_out);
-    join(me, net, after, y->x_mid, net->act, s->d_ff, &y->down,
-         net_site(i, true));
+         net_site(i, false), (struct train_beside){0});
+    norm_linear(me, net, &norm2, &y->up, y->up_out, net_up_width(s));
+    join(me, net, after, y->x_mid, net->act.f32, s->d_ff, &y->down,
+         net_site(i, true),
+         (struct train_beside){
+             .make = make_activation, .make_arg = &act, .made = net->act.f32});
 }
 
 void net_forward(struct infer_member *me, struct net *net)
@@ -136,6 +212,8 @@ void net_forward(struct infer_member *me, struct net *net)
     const float *pos = net->pos == NET_NONE ? NULL : net->params + net->pos;
     float *x = net->shape.n_layers ? net->layers[0].x : net->x_out;
     const struct nn_dropout drop = net_dropout(net, NET_SITE_EMBED);
+    const struct norm last = {net,       net->x_out,  net->stat_out, NULL,
+                              net->norm, net->norm_b, NET_NONE};
     size_t r0, r1;
 
     net_rows(me, net, &r0, &r1);
@@ -146,8 +224,7 @@ void net_forward(struct infer_member *me, struct net *net)
                           r1 - r0, d);
     for (uint32_t i = 0; i < net->shape.n_layers; i++)
         layer(me, net, i);
-    norm(me, net, net->x_out, net->stat_out, NULL, net->norm, net->norm_b,
-         NET_NONE);
+    make_norm(&last, net->h + r0 * d, r0, r1 - r0);
 }
 
 /* One block of rows: logits, loss, and in training what flows back. */

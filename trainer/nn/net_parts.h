@@ -13,17 +13,24 @@ struct net_linear {
 
 #define NET_NONE SIZE_MAX
 
+/* Rows that only products read: f32, or bfloat16 where those round them anyway
+ * (the other is NULL). */
+struct net_kept {
+    float *f32;
+    uint16_t *bf16;
+};
+
 struct net_layer {
     size_t norm1, norm1_b, norm2, norm2_b;
     struct net_linear qkv_at, out, up, down;
     /* kept from the forward pass, R rows of the batch */
-    float *x;             /* [R][D] the residual stream before attention */
-    float *x_mid;         /* [R][D] and before the feed-forward */
-    float *stat1, *stat2; /* [R][2] of the norms */
-    float *qkv;           /* [R][(H + 2 G) K]; backward: its gradient */
-    float *att;           /* [R][H K] */
-    float *lse;           /* [R][H] */
-    float *up_out;        /* [R][U]; backward: its gradient */
+    float *x;               /* [R][D] the residual stream before attention */
+    float *x_mid;           /* [R][D] and before the feed-forward */
+    float *stat1, *stat2;   /* [R][2] of the norms */
+    struct net_kept qkv;    /* [R][(H + 2 G) K]; backward: its gradient */
+    float *att;             /* [R][H K] */
+    float *lse;             /* [R][H] */
+    struct net_kept up_out; /* [R][U]; backward: its gradient */
 };
 
 struct net {
@@ -32,6 +39,7 @@ struct net {
     struct train_gemm_ctx *gemm;
     const struct nn_layers *ops;
     size_t max_rows, max_tokens, max_batch;
+    bool half; /* struct net_kept are bfloat16 */
 
     size_t n_values, n_table;
     struct net_param *table; /* [n_table] */
@@ -41,20 +49,21 @@ struct net {
 
     void *arena; /* all below, and the layers' arrays */
     size_t arena_bytes;
-    float *x_out;      /* [R][D] after the last layer */
-    float *stat_out;   /* [R][2] */
-    float *h;          /* [R][D] normed rows */
-    float *dx;         /* [R][D] gradient of the residual stream */
-    float *wide;       /* [R][max(D, H K)] gradient on its way */
-    float *drop;       /* [R][D] dropped rows; NULL without dropout */
-    float *act;        /* [R][F] */
-    float *logits;     /* [head_rows][V]; decoders only, as the next */
-    float *loss, *nll; /* [R] */
-    float *pooled;     /* [B][D]; encoders only */
-    float *cs;         /* [max_tokens][K/2][2] */
-    float **scratch;   /* [threads] -> attention, one head */
-    float **partial;   /* [threads] -> [2 L + 1][2][D] gradients of norms */
-    size_t head_rows, partial_floats;
+    float *x_out;           /* [R][D] after the last layer */
+    float *stat_out;        /* [R][2] */
+    float *h;               /* [R][D] normed rows */
+    float *dx;              /* [R][D] gradient of the residual stream */
+    float *wide;            /* [R][max(D, H K)] gradient on its way */
+    float *drop;            /* [R][D] dropped rows; NULL without dropout */
+    struct net_kept act;    /* [R][F] what down multiplied, in backward */
+    struct net_kept normed; /* [R][D] what qkv and up did; f32: wide */
+    float *logits;          /* [head_rows][V]; decoders only, as the next */
+    float *loss, *nll;      /* [R] */
+    float *pooled;          /* [B][D]; encoders only */
+    float *cs;              /* [max_tokens][K/2][2] */
+    float **scratch;        /* [threads] -> attention, one head */
+    float *partial; /* [R / TRAIN_ROW_BLOCK][2][D] gradients of a norm */
+    size_t head_rows;
 
     /* the run in progress */
     const int32_t *tokens, *targets;
@@ -97,15 +106,31 @@ static inline uint64_t net_mix(uint64_t x)
     return x ^ x >> 31;
 }
 
+/* Columns [c, c + n) of the hidden layer's row of inputs u [U], in f32: n
+ * values, or with a gate twice n. And back. */
+static inline void net_up_load(const struct net *net, float *to,
+                               const uint16_t *u, size_t c, size_t n)
+{
+    net->ops->widen(to, u + c, n);
+    if (net_gated(&net->shape))
+        net->ops->widen(to + n, u + net->shape.d_ff + c, n);
+}
+
+static inline void net_up_store(const struct net *net, uint16_t *u,
+                                const float *from, size_t c, size_t n)
+{
+    net->ops->narrow(u + c, from, n);
+    if (net_gated(&net->shape))
+        net->ops->narrow(u + net->shape.d_ff + c, from + n, n);
+}
+
+enum { NET_UP_PART = 512 }; /* columns of it loaded at once */
+
 /* net_table.c: fill the table and the offsets; ENOMEM. */
 int net_build_table(struct net *net, struct infer_error *err);
 
 /* What both passes do, one member's share of each. */
 struct nn_dropout net_dropout(const struct net *net, uint32_t site);
-
-/* y [R][n] (+)= x [R][k] W^T */
-void net_linear_phase(struct infer_member *me, struct net *net, float *y,
-                      const float *x, size_t w, size_t n, size_t k, bool add);
 
 /* Whole passes, run by every member. */
 void net_forward(struct infer_member *me, struct net *net);
@@ -122,19 +147,20 @@ static inline uint32_t net_site(uint32_t layer, bool ffn)
     return 1 + 2 * layer + ffn;
 }
 
-/* Rows [r0, r1) of a member: the same in every phase, so that phases that only
- * look at rows follow each other without a barrier. */
+/* Rows [r0, r1) of a member, whole blocks: the same in every phase, so that
+ * phases that only look at rows follow each other without a barrier. */
 static inline void net_rows(const struct infer_member *me,
                             const struct net *net, size_t *r0, size_t *r1)
 {
-    infer_team_share(me, net->n_rows, 1, r0, r1);
+    infer_team_share(me, net->n_rows, TRAIN_ROW_BLOCK, r0, r1);
 }
 
 static inline struct nn_attn net_attn(const struct net *net,
                                       const struct net_layer *y)
 {
     return (struct nn_attn){.mul = train_gemm_kernels(net->gemm),
-                            .qkv = y->qkv,
+                            .qkv = y->qkv.f32,
+                            .qkv16 = y->qkv.bf16,
                             .out = y->att,
                             .lse = y->lse,
                             .dout = net->wide,

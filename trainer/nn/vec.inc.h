@@ -4,6 +4,7 @@
  * top of them and compiled per instruction set, and for double in the tests,
  * where finite differences need the digits.
  */
+#include "core/base/half.h"
 #include "core/kernels/x86_64/unroll.h"
 #include "trainer/gemm/bf16.h"
 #include "trainer/nn/layers.h"

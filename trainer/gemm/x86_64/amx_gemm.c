@@ -18,6 +18,7 @@
 enum {
     SIDE = 16,                /* rows and words of a register */
     TILE_WORDS = SIDE * SIDE, /* of a tile of A */
+
     PANEL_BYTES = BF16_N * 4, /* from one pair of B's inputs to the next */
 };
 
@@ -46,7 +47,8 @@ void train_amx_end(void)
     _tile_release();
 }
 
-/* Sums of 32 rows; from c if it is not NULL, else from zero. */
+/* Sums of 32 rows; from c if it is not NULL, else from zero. With ldc 0 all
+ * rows begin as one: a bias. */
 static void sum_32(float *to, size_t ld, const float *c, size_t ldc,
                    const uint32_t *a, const uint32_t *b, size_t steps)
 {
@@ -98,7 +100,7 @@ static void sum_16(float *to, size_t ld, const uint32_t *a, const uint32_t *b,
     _tile_stored(1, to + SIDE, ld * sizeof(*to));
 }
 
-/* c = alpha sums + beta c, of a tile that is not whole or not plain. */
+/* c = alpha sums + beta c + bias, of a tile that is not whole or not plain. */
 static void blend(const struct bf16_tile *t, float sums[2 * SIDE][BF16_N])
 {
     const __m512 alpha = _mm512_set1_ps(t->alpha),
@@ -111,6 +113,9 @@ static void blend(const struct bf16_tile *t, float sums[2 * SIDE][BF16_N])
             float *c = t->c + (size_t)m * t->ldc + (mask ? v : 0);
             __m512 x = _mm512_mul_ps(_mm512_load_ps(&sums[m][v]), alpha);
 
+            if (t->bias)
+                x = _mm512_add_ps(
+                    x, _mm512_maskz_loadu_ps(mask, t->bias + (mask ? v : 0)));
             if (t->beta != 0.0f)
                 x = _mm512_add_ps(
                     _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, c), beta), x);
@@ -122,11 +127,12 @@ static void tile(const struct bf16_tile *t, const uint32_t *a,
                  const uint32_t *b, size_t k2)
 {
     const bool whole = t->rows == 2 * SIDE && t->cols == BF16_N;
+    const bool add = t->beta == 1.0f && !t->bias;
     const size_t steps = k2 / SIDE;
     _Alignas(64) float sums[2 * SIDE][BF16_N];
 
-    if (whole && t->alpha == 1.0f && (t->beta == 0.0f || t->beta == 1.0f)) {
-        sum_32(t->c, t->ldc, t->beta == 0.0f ? NULL : t->c, t->ldc, a, b,
+    if (whole && t->alpha == 1.0f && (t->beta == 0.0f || add)) {
+        sum_32(t->c, t->ldc, add ? t->c : t->bias, add ? t->ldc : 0, a, b,
                steps);
         return;
     }
@@ -143,14 +149,15 @@ void train_bf16_amx(struct bf16_kernels *k)
                                .tile_rows = 2 * SIDE,
                                .row_unit = SIDE,
                                .k_unit = 2 * SIDE,
-                               .k_max = 2048,
+                               .k_max = 512,
                                .unit_rows = 512,
                                .unit_words = 128 << 10,
-                               .group_words = 256 << 10,
+                               .group_words = 128 << 10,
                                .along = train_bf16_along,
                                .across = train_bf16_across,
                                .a_along = train_bf16_rows_along,
                                .a_across = train_bf16_rows_across,
+                               .sums = train_bf16_sums,
                                .tile = tile,
                                .begin = train_amx_begin,
                                .end = train_amx_end};

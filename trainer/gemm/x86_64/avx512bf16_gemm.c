@@ -18,11 +18,13 @@
 
 enum { BF16_M = 14, V = BF16_N / 16 };
 
-/* c = alpha * sum + beta * c, columns of the mask */
+/* c = alpha * sum + beta * c + bias, columns of the mask */
 INLINE void store(float *c, __m512 sum, __m512 alpha, float beta,
-                  __mmask16 cols)
+                  const float *bias, __mmask16 cols)
 {
     sum = _mm512_mul_ps(sum, alpha);
+    if (bias)
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(cols, bias));
     if (beta == 1.0f)
         sum = _mm512_add_ps(_mm512_maskz_loadu_ps(cols, c), sum);
     else if (beta != 0.0f)
@@ -63,6 +65,7 @@ INLINE void tile_rows(const struct bf16_tile *t, const uint32_t *restrict a,
     EACH (m, M) {
         EACH (v, V)
             store(t->c + (size_t)m * t->ldc + v * 16, sum[m][v], alpha, t->beta,
+                  t->bias ? t->bias + v * 16 : NULL,
                   (__mmask16)(cols >> (v * 16)));
     }
 }
@@ -97,16 +100,14 @@ static void tile(const struct bf16_tile *t, const uint32_t *a,
 }
 
 /* Tiles of A are [k/2][rows]: one pair of every row after the other. */
-static void a_along(uint32_t *dst, const float *src, size_t ld, int rows,
-                    size_t k)
+static void a_along(uint32_t *dst, struct bf16_source src, int rows, size_t k)
 {
-    train_bf16_along(dst, (size_t)rows, rows, src, ld, rows, k);
+    train_bf16_along(dst, (size_t)rows, rows, src, rows, k);
 }
 
-static void a_across(uint32_t *dst, const float *src, size_t ld, int rows,
-                     size_t k)
+static void a_across(uint32_t *dst, struct bf16_source src, int rows, size_t k)
 {
-    train_bf16_across(dst, (size_t)rows, rows, src, ld, rows, k);
+    train_bf16_across(dst, (size_t)rows, rows, src, rows, k);
 }
 
 void train_bf16_avx512(struct bf16_kernels *k)
@@ -123,5 +124,6 @@ void train_bf16_avx512(struct bf16_kernels *k)
                                .across = train_bf16_across,
                                .a_along = a_along,
                                .a_across = a_across,
+                               .sums = train_bf16_sums,
                                .tile = tile};
 }

@@ -1,5 +1,5 @@
 /*
- * avx512bf16_pack.c - f32 rows to interleaved pairs of bf16.
+ * avx512bf16_pack.c - rows of f32, or of bf16, to interleaved pairs of bf16.
  *
  * Rounding is vcvtne2ps2bf16's: to nearest, ties to even, denormals to zero.
  * Where the inputs of a column are neighbours in memory, 16 columns by 16
@@ -27,6 +27,23 @@ INLINE __m512i round2(__m512 hi, __m512 lo)
     return (__m512i)_mm512_cvtne2ps_pbh(hi, lo);
 }
 
+INLINE __m256i load16(struct bf16_source s, size_t at, __mmask16 lanes)
+{
+    return _mm256_maskz_loadu_epi16(lanes, s.bf16 + (lanes ? at : 0));
+}
+
+/* 32 bf16: low half those at lo, high half those at hi. */
+INLINE __m512i load32(struct bf16_source s, size_t lo, __mmask16 lo_lanes,
+                      size_t hi, __mmask16 hi_lanes)
+{
+    if (s.f32)
+        return round2(
+            _mm512_maskz_loadu_ps(hi_lanes, s.f32 + (hi_lanes ? hi : 0)),
+            _mm512_maskz_loadu_ps(lo_lanes, s.f32 + (lo_lanes ? lo : 0)));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(load16(s, lo, lo_lanes)),
+                              load16(s, hi, hi_lanes), 1);
+}
+
 /* ---- inputs of a column lie ld apart --------------------------------------
  */
 
@@ -42,19 +59,37 @@ INLINE __m512i pair_order(void)
 }
 
 void train_bf16_across(uint32_t *dst, size_t stride, int lanes,
-                       const float *src, size_t ld, int width, size_t k)
+                       struct bf16_source src, int width, size_t k)
 {
     const __mmask16 in = low_lanes((size_t)width);
     const __mmask16 out = low_lanes((size_t)lanes);
     const __m512i pairs = pair_order();
 
-    for (size_t i = 0; i < k; i += 2, dst += stride, src += 2 * ld) {
-        const __m512 lo = _mm512_maskz_loadu_ps(in, src);
-        const __m512 hi = i + 1 < k ? _mm512_maskz_loadu_ps(in, src + ld)
-                                    : _mm512_setzero_ps();
-
+    for (size_t i = 0; i < k; i += 2, dst += stride)
         _mm512_mask_storeu_epi32(
-            dst, out, _mm512_permutexvar_epi16(pairs, round2(hi, lo)));
+            dst, out,
+            _mm512_permutexvar_epi16(pairs, load32(src, i * src.ld, in,
+                                                   (i + 1) * src.ld,
+                                                   i + 1 < k ? in : 0)));
+}
+
+void train_bf16_sums(float *sums, struct bf16_source src, size_t rows, size_t k)
+{
+    for (size_t at = 0; at < rows; at += L) {
+        const __mmask16 in = low_lanes(rows - at);
+        __m512 sum = _mm512_maskz_loadu_ps(in, sums + at);
+
+        for (size_t i = 0; i < k; i++) {
+            const size_t from = i * src.ld + at;
+            const __m512 x =
+                src.f32
+                    ? _mm512_maskz_loadu_ps(in, src.f32 + from)
+                    : _mm512_castsi512_ps(_mm512_slli_epi32(
+                          _mm512_cvtepu16_epi32(load16(src, from, in)), 16));
+
+            sum = _mm512_add_ps(sum, x);
+        }
+        _mm512_mask_storeu_ps(sums + at, in, sum);
     }
 }
 
@@ -94,8 +129,8 @@ INLINE void transpose(__m512i r[L])
 }
 
 /* Up to 32 inputs of up to 16 columns. */
-INLINE void block(uint32_t *dst, size_t stride, __mmask16 out, const float *src,
-                  size_t ld, int width, size_t k)
+INLINE void block(uint32_t *dst, size_t stride, __mmask16 out,
+                  struct bf16_source src, size_t at, int width, size_t k)
 {
     const __mmask16 lo = low_lanes(k), hi = low_lanes(k > L ? k - L : 0);
     __m512i r[L];
@@ -103,10 +138,9 @@ INLINE void block(uint32_t *dst, size_t stride, __mmask16 out, const float *src,
     EACH (j, L) {
         r[j] = _mm512_setzero_si512();
         if (j < width) {
-            const float *row = src + (size_t)j * ld;
+            const size_t row = (size_t)j * src.ld + at;
 
-            r[j] = round2(_mm512_maskz_loadu_ps(hi, row + (hi ? L : 0)),
-                          _mm512_maskz_loadu_ps(lo, row));
+            r[j] = load32(src, row, lo, row + L, hi);
         }
     }
     transpose(r);
@@ -116,16 +150,16 @@ INLINE void block(uint32_t *dst, size_t stride, __mmask16 out, const float *src,
     }
 }
 
-void train_bf16_along(uint32_t *dst, size_t stride, int lanes, const float *src,
-                      size_t ld, int width, size_t k)
+void train_bf16_along(uint32_t *dst, size_t stride, int lanes,
+                      struct bf16_source src, int width, size_t k)
 {
     const __mmask16 out = low_lanes((size_t)lanes);
     size_t i = 0;
 
     for (; i + 2 * L <= k; i += 2 * L)
-        block(dst + i / 2 * stride, stride, out, src + i, ld, width, 2 * L);
+        block(dst + i / 2 * stride, stride, out, src, i, width, 2 * L);
     if (i < k)
-        block(dst + i / 2 * stride, stride, out, src + i, ld, width, k - i);
+        block(dst + i / 2 * stride, stride, out, src, i, width, k - i);
 }
 
 /* ---- tiles of AMX: 16 rows of 32 inputs ------------------------------------
@@ -141,7 +175,7 @@ INLINE uint32_t *rows_tile(uint32_t *dst, int rows, size_t at, int sub)
     return dst + (at / TILE_K * subs + (size_t)(sub / TILE_ROWS)) * TILE_WORDS;
 }
 
-void train_bf16_rows_along(uint32_t *dst, const float *src, size_t ld, int rows,
+void train_bf16_rows_along(uint32_t *dst, struct bf16_source src, int rows,
                            size_t k)
 {
     for (int sub = 0; sub < rows; sub += TILE_ROWS)
@@ -152,26 +186,25 @@ void train_bf16_rows_along(uint32_t *dst, const float *src, size_t ld, int rows,
             uint32_t *to = rows_tile(dst, rows, at, sub);
 
             for (int r = 0; r < TILE_ROWS; r++, to += L) {
-                const float *row = src + (size_t)(sub + r) * ld + at;
+                const size_t row = (size_t)(sub + r) * src.ld + at;
                 __m512i x = _mm512_setzero_si512();
 
                 if (sub + r < rows)
-                    x = round2(_mm512_maskz_loadu_ps(hi, row + (hi ? L : 0)),
-                               _mm512_maskz_loadu_ps(lo, row));
+                    x = load32(src, row, lo, row + L, hi);
                 _mm512_store_si512(to, x);
             }
         }
 }
 
-void train_bf16_rows_across(uint32_t *dst, const float *src, size_t ld,
-                            int rows, size_t k)
+void train_bf16_rows_across(uint32_t *dst, struct bf16_source src, int rows,
+                            size_t k)
 {
     const __m512i pairs = pair_order();
 
     for (size_t at = 0; at < k; at += TILE_K)
         for (int sub = 0; sub < rows; sub += TILE_ROWS) {
             const __mmask16 in = low_lanes((size_t)(rows - sub));
-            const float *from = src + at * ld + sub;
+            const size_t from = at * src.ld + (size_t)sub;
             uint32_t *to = rows_tile(dst, rows, at, sub);
             const size_t left = k - at;
             __m512i r[L];
@@ -180,12 +213,10 @@ void train_bf16_rows_across(uint32_t *dst, const float *src, size_t ld,
                 const size_t even = (size_t)(2 * i);
                 const __mmask16 lo = even < left ? in : 0;
                 const __mmask16 hi = even + 1 < left ? in : 0;
-                const float *row = from + (lo ? even * ld : 0);
+                const size_t row = from + even * src.ld;
 
                 r[i] = _mm512_permutexvar_epi16(
-                    pairs,
-                    round2(_mm512_maskz_loadu_ps(hi, row + (hi ? ld : 0)),
-                           _mm512_maskz_loadu_ps(lo, row)));
+                    pairs, load32(src, row, lo, row + src.ld, hi));
             }
             transpose(r);
             EACH (i, L)

@@ -9,4 +9,6 @@ bf16_pack_fn train_bf16_along, train_bf16_across;
 /* Tiles of A as AMX wants them. */
 bf16_rows_fn train_bf16_rows_along, train_bf16_rows_across;
 
+bf16_sums_fn train_bf16_sums;
+
 #endif
