@@ -2,9 +2,9 @@
  * bf16.c - products in bfloat16: blocks for the caches, units for the threads.
  *
  *   shared block of B   nc x kb, 8 MB: the third cache     (packed: all of B)
- *     unit              up to 224 rows, for one member       (AMX: 128)
- *       block of A      224 x 512, 230 KB: the second cache  (128 x 2048)
- *         panel of B    512 x 32, 32 KB: the first cache     (2048 x 32)
+ *     unit              up to 224 rows, for one member       (AMX: 512)
+ *       block of A      224 x 512, 230 KB: the second cache  (512 x 512)
+ *         panel of B    512 x 32, 32 KB: the first cache     (the same)
  *           tile of C   14 x 32: registers                   (32 x 32)
  *
  * A is packed by whoever takes the unit, into its own second cache; B by all,
@@ -12,7 +12,7 @@
  * shares don't end together. Every element of C is summed in an order that only
  * k determines, so who does what, and how high a tile is, changes no bit.
  */
-#include "trainer/gemm/bf16.h"
+#include "trainer/gemm/bf16_parts.h"
 
 #include "core/base/error.h"
 
@@ -25,8 +25,6 @@ enum {
     SHARED_N = 2048,      /* columns of it, if k is large */
     ALONE_N = 512,        /* columns of a block in a member's own work space */
     ALONE_K = 512,        /* inputs of it */
-    CHUNK = 32,           /* inputs packed before the next tile */
-    PACK_GRAIN = 4,       /* panels packed by whom takes them */
     BESIDE_ROWS = 256,    /* of a unit with work beside, at most */
     BESIDE_A = 256 << 10, /* words of its packed A, all inputs */
     BESIDE_GROUP = 128 << 10, /* words of the panels between two finishes */
@@ -36,26 +34,6 @@ enum {
     SHARED_WORDS = SHARED_N * SHARED_K / 2,
     ALIGN_WORDS = 16,
 };
-
-static size_t ceil_div(size_t n, size_t unit)
-{
-    return (n + unit - 1) / unit;
-}
-
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t round_up(size_t n, size_t unit)
-{
-    return ceil_div(n, unit) * unit;
-}
-
-size_t train_bf16_panel_words(const struct bf16_kernels *k, size_t n_inputs)
-{
-    return round_up(n_inputs, k->k_unit) / 2 * BF16_N;
-}
 
 bool train_bf16_kernels(struct bf16_kernels *k, unsigned cpu)
 {
@@ -118,80 +96,6 @@ void train_bf16_release(struct bf16_work *w)
     *w = (struct bf16_work){0};
 }
 
-/* ---- packing ------------------------------------------------------------- */
-
-/* The inputs between k and the unit, which every panel holds as zeros. */
-static void zero_tail(const struct bf16_kernels *kern, uint32_t *dst, size_t k,
-                      size_t first, size_t last)
-{
-    const size_t stride = train_bf16_panel_words(kern, k);
-    const size_t used = ceil_div(k, 2) * BF16_N;
-
-    for (size_t j = first; j < last && used < stride; j++)
-        memset(dst + j * stride + used, 0, (stride - used) * sizeof(*dst));
-}
-
-/* Panels [first, last) of op(B) [k][n]. Inputs outside, panels inside: rows of
- * B are read in runs, not one piece of each. */
-static void pack_panels(const struct bf16_kernels *kern, uint32_t *dst, bool tb,
-                        struct bf16_source b, size_t n, size_t k, size_t first,
-                        size_t last)
-{
-    const size_t stride = train_bf16_panel_words(kern, k);
-    const size_t step = tb ? k : CHUNK;
-    size_t i = 0;
-
-    do {
-        const size_t len = min_size(step, k - i);
-
-        for (size_t col = first * BF16_N; col < last * BF16_N;
-             col += BF16_LANES) {
-            uint32_t *to =
-                dst + col / BF16_N * stride + i / 2 * BF16_N + col % BF16_N;
-            const size_t width = col < n ? min_size(BF16_LANES, n - col) : 0;
-
-            if (tb)
-                kern->along(to, BF16_N, BF16_LANES,
-                            bf16_from(b, width ? col * b.ld : 0), (int)width,
-                            len);
-            else
-                kern->across(to, BF16_N, BF16_LANES,
-                             bf16_from(b, i * b.ld + (width ? col : 0)),
-                             (int)width, len);
-        }
-        i += step;
-    } while (i < k);
-    zero_tail(kern, dst, k, first, last);
-}
-
-void train_bf16_pack_panels(const struct bf16_kernels *kern, uint32_t *dst,
-                            bool tb, const float *b, size_t ldb, size_t n,
-                            size_t k)
-{
-    pack_panels(kern, dst, tb, (struct bf16_source){b, NULL, ldb}, n, k, 0,
-                ceil_div(n, BF16_N));
-}
-
-void train_bf16_pack_b(struct infer_member *me, const struct bf16_kernels *kern,
-                       uint32_t *dst, bool tb, struct bf16_source b, size_t n,
-                       size_t k)
-{
-    const size_t panels = ceil_div(n, BF16_N);
-    int64_t at;
-
-    while ((at = infer_team_take(me, (int64_t)panels, PACK_GRAIN)) >= 0)
-        pack_panels(kern, dst, tb, b, n, k, (size_t)at,
-                    min_size(panels, (size_t)at + PACK_GRAIN));
-}
-
-/* Where tile t of a unit's tiles begins. */
-static size_t tile_row(const struct bf16_kernels *kern, size_t rows, size_t t)
-{
-    if (kern->even)
-        return rows * t / ceil_div(rows, kern->tile_rows);
-    return min_size(rows, t * kern->tile_rows);
-}
-
 /* Panels that a tile of A meets before the next does. */
 static size_t group_panels(const struct bf16_kernels *kern, size_t k)
 {
@@ -199,46 +103,6 @@ static size_t group_panels(const struct bf16_kernels *kern, size_t k)
         kern->group_words / train_bf16_panel_words(kern, k ? k : 1);
 
     return n ? n : 1;
-}
-
-/* Words of packed A before row `row`, which begins a tile. */
-static size_t a_words(const struct bf16_kernels *kern, size_t row, size_t k)
-{
-    return row * (round_up(k, kern->k_unit) / 2);
-}
-
-/* As train_bf16_pack_a(); adds up the rows meanwhile if sums is not NULL. */
-static void pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
-                   struct bf16_source a, size_t rows, size_t k, float *sums)
-{
-    const size_t tiles = ceil_div(rows, kern->tile_rows);
-    const size_t step = ta ? CHUNK : k;
-    size_t i = 0;
-
-    do {
-        const size_t len = min_size(step, k - i);
-
-        if (sums)
-            kern->sums(sums, bf16_from(a, i * a.ld), rows, len);
-        for (size_t t = 0; t < tiles; t++) {
-            const size_t row = tile_row(kern, rows, t);
-            const size_t m = tile_row(kern, rows, t + 1) - row;
-            uint32_t *to = dst + a_words(kern, row, k) +
-                           i / 2 * round_up(m, kern->row_unit);
-
-            if (ta)
-                kern->a_across(to, bf16_from(a, i * a.ld + row), (int)m, len);
-            else
-                kern->a_along(to, bf16_from(a, row * a.ld), (int)m, len);
-        }
-        i += step;
-    } while (i < k);
-}
-
-void train_bf16_pack_a(const struct bf16_kernels *kern, uint32_t *dst, bool ta,
-                       const float *a, size_t lda, size_t rows, size_t k)
-{
-    pack_a(kern, dst, ta, (struct bf16_source){a, NULL, lda}, rows, k, NULL);
 }
 
 /* ---- multiplying --------------------------------------------------------- */
@@ -404,7 +268,7 @@ static void run_unit(const struct bf16_kernels *kern, const struct block *x,
         const struct bf16_source a =
             bf16_from(a_of(p), p->ta ? k0 * p->lda + row : row * p->lda + k0);
 
-        pack_a(kern, scratch, p->ta, a, rows, k, sums);
+        bf16_pack_rows(kern, scratch, p->ta, a, rows, k, sums);
         multiply(kern, x, scratch, row, rows, panels * j / x->n_j,
                  panels * (j + 1) / x->n_j, at, k);
         at += step;
@@ -441,8 +305,9 @@ static void pack_unit(const struct bf16_kernels *kern, const struct block *x,
         for (size_t at = 0; at < x->k; at += step) {
             const size_t k = min_size(step, x->k - at);
 
-            pack_a(kern, part(kern, s->a, rows, at) + a_words(kern, r, k),
-                   false, bf16_from(from, at), m, k, NULL);
+            bf16_pack_rows(kern,
+                           part(kern, s->a, rows, at) + a_words(kern, r, k),
+                           false, bf16_from(from, at), m, k, NULL);
         }
     }
 }
@@ -609,8 +474,8 @@ static void alone_block(const struct bf16_work *w, const struct bf16_scratch *s,
     if (!p->packed) {
         x->b = s->b;
         x->stride = train_bf16_panel_words(&w->kernels, x->k);
-        pack_panels(&w->kernels, s->b, p->tb, b_at(p, x->k0, x->n0), x->n, x->k,
-                    0, ceil_div(x->n, BF16_N));
+        bf16_pack_panels(&w->kernels, s->b, p->tb, b_at(p, x->k0, x->n0), x->n,
+                         x->k, 0, ceil_div(x->n, BF16_N));
     }
     begin(&w->kernels);
     for (size_t unit = 0; unit < x->n_i * x->n_j; unit++)
