@@ -163,6 +163,21 @@ static void scores_of(struct writer *o, const struct input *in)
     }
 }
 
+/* Of one class, averaged as in scores_of(). */
+static float probability_of(struct writer *o, const struct input *in,
+                            uint32_t c)
+{
+    const size_t n = o->w->info->n_out, members = o->w->n_members;
+    float sum = 0;
+
+    for (size_t k = 0; k < members; k++) {
+        infer_classifier_scores(o->w->members[k].model,
+                                in->results + k * in->n_variants * n, o->raw);
+        sum += o->raw[c] / (float)members;
+    }
+    return sum;
+}
+
 /* Insertion into a list that is mostly short: the best first, ties by class. */
 static void sort_classes(struct writer *o)
 {
@@ -212,20 +227,18 @@ static void write_labels(struct writer *o)
     json_close(j, ']');
 }
 
-/* The likeliest class, or what a text beyond all classes is called. */
+/* The likeliest class, or what a text beyond all classes is called. That is
+ * told by probabilities, whatever scores were asked for. */
 static const char *label_of(struct writer *o, const struct input *in)
 {
     const struct infer_model_info *m = o->w->info;
-    const bool raw = o->e->raw_scores;
-    float best = o->scores[o->order[0]];
+    const uint32_t c = o->order[0];
+    const float best = o->e->raw_scores && m->oos_threshold > 0.0f
+                           ? probability_of(o, in, c)
+                           : o->scores[c];
 
-    if (m->oos_threshold > 0.0f && raw && o->w->n_members == 1) {
-        infer_classifier_scores(o->w->members[0].model, in->results, o->raw);
-        best = o->raw[o->order[0]];
-    }
-    if (m->oos_threshold > 0.0f && best < m->oos_threshold)
-        return m->oos_label;
-    return m->labels[o->order[0]];
+    return m->oos_threshold > 0.0f && best < m->oos_threshold ? m->oos_label
+                                                              : m->labels[c];
 }
 
 static void write_explanation(struct writer *o, const struct input *in)

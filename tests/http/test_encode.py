@@ -408,6 +408,28 @@ class Classify(Encode):
         finally:
             self.assertEqual(s.stop(), 0)
 
+    def test_out_of_scope_of_an_ensemble(self):
+        """The threshold is one of probabilities: raw scores, which are
+        larger, change nothing."""
+        config = scratch("scope.json")
+        threshold = [("inferd.classifier.oos_threshold", tinymodel.F32, 0.9),
+                     ("inferd.classifier.oos_label", tinymodel.STRING, "none")]
+        paths = [model_path(f"scope{i}", labels=LABELS, kind="single", seed=i,
+                            keys=threshold) for i in (3, 4)]
+        with open(config, "w", encoding="utf-8") as file:
+            json.dump({"model": {"x": {"path": paths}}}, file)
+        s = Server({"config": config}, models=[])
+        try:
+            plain, raw = (s.post("/v1/classify", {
+                "input": TEXTS, "raw_scores": r}).json["data"]
+                for r in (False, True))
+            self.assertGreater(max(max(d["probs"]) for d in raw), 0.9)
+            for a, b in zip(plain, raw):
+                self.assertLess(max(a["probs"]), 0.9)
+                self.assertEqual((a["label"], b["label"]), ("none", "none"))
+        finally:
+            self.assertEqual(s.stop(), 0)
+
     def test_bad_ensemble_does_not_start(self):
         config = scratch("bad.json")
         for path in ([models()["cls"], models()["emb"]], [],
