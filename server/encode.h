@@ -47,6 +47,7 @@ struct input {
     uint64_t waiting;         /* tokens counted in worker->waiting_tokens */
     bool counted;             /* no longer */
     struct infer_error error; /* status 0: none */
+    const char *param;        /* the field at fault; NULL: none. static */
 };
 
 struct encode {
@@ -72,6 +73,9 @@ struct encode {
     uint64_t started_ns;              /* first result; 0: none yet */
     bool late;                        /* a deadline passed */
 };
+
+/* The field that holds the inputs (params_encode.c). static */
+const char *encode_field(enum encode_shape shape);
 
 void encode_release(struct encode *e, size_t n_members);
 

@@ -36,8 +36,9 @@ static void write_float(struct json *j, float v)
     json_raw(j, text, float_text(text, v));
 }
 
-static void write_error(struct json *j, const struct infer_error *err)
+static void write_error(struct json *j, const struct input *in)
 {
+    const struct infer_error *err = &in->error;
     const unsigned status = reply_status(err->status);
 
     json_key(j, "error");
@@ -45,7 +46,10 @@ static void write_error(struct json *j, const struct infer_error *err)
     json_key_str(j, "message", err->text);
     json_key_str(j, "type", reply_type(status));
     json_key(j, "param");
-    json_str(j, "input");
+    if (in->param)
+        json_str(j, in->param);
+    else
+        json_null(j);
     json_key_str(j, "code", reply_code(status));
     json_close(j, '}');
 }
@@ -124,7 +128,7 @@ static void write_embeddings(struct writer *o)
         json_key(j, "embedding");
         if (in->error.status) {
             json_null(j);
-            write_error(j, &in->error);
+            write_error(j, in);
         } else {
             write_vector(o, in);
         }
@@ -282,7 +286,7 @@ static void write_class(struct writer *o, size_t i)
     json_open(j, '{');
     json_key_uint(j, "index", i);
     if (in->error.status) {
-        write_error(j, &in->error);
+        write_error(j, in);
         json_close(j, '}');
         return;
     }
@@ -394,7 +398,7 @@ static void write_failed(struct writer *o)
         json_key_uint(&o->j, "index", i);
         json_key(&o->j, "relevance_score");
         json_null(&o->j);
-        write_error(&o->j, &in->error);
+        write_error(&o->j, in);
         json_close(&o->j, '}');
     }
 }

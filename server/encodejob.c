@@ -180,17 +180,35 @@ static bool of_text(int status)
     return status == INFER_ETOOLONG || status == INFER_EINVAL;
 }
 
+/* Which field an error of an input concerns; NULL: none. Static. */
+static const char *field_of(const struct worker *w, const struct encode *e,
+                            int status)
+{
+    const struct infer_text_piece query = {e->query, e->query_len};
+    struct infer_encoded alone = {0};
+    int rc;
+
+    if (!of_text(status))
+        return NULL;
+    if (!e->query || status != INFER_ETOOLONG)
+        return encode_field(e->shape);
+    rc = infer_encode(w->model, &query, NULL, 0, INFER_TRUNCATE_NO, &alone,
+                      NULL);
+    infer_encoded_release(&alone);
+    return rc == INFER_ETOOLONG ? "query" : encode_field(e->shape);
+}
+
 static void fail_job(struct job *job, size_t i, const struct infer_error *err)
 {
-    const bool many = job->enc.n_inputs > 1;
+    const struct encode *e = &job->enc;
     char where[32] = "";
 
-    if (many)
-        snprintf(where, sizeof(where), "input %zu: ", i);
+    if (e->n_inputs > 1)
+        snprintf(where, sizeof(where), "%s %zu: ", encode_field(e->shape), i);
     job->error.status = err->status;
     snprintf(job->error.text, sizeof(job->error.text), "%s%.200s", where,
              err->text);
-    job->param = of_text(err->status) ? "input" : NULL;
+    job->param = e->inputs[i].param;
 }
 
 bool encode_prepare(struct worker *w, struct job *job, uint64_t until_ns)
@@ -202,6 +220,7 @@ bool encode_prepare(struct worker *w, struct job *job, uint64_t until_ns)
         struct infer_error err = {0};
         const int rc = prepare_input(w, in, &err);
 
+        in->param = field_of(w, e, rc);
         if (rc && !(e->partial && of_text(rc))) {
             fail_job(job, e->n_encoded, &err);
             return true;

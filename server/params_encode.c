@@ -29,6 +29,11 @@ static const struct forms forms[] = {
     [SHAPE_TEI_RERANK] = {.field = "texts", .tei = true},
 };
 
+const char *encode_field(enum encode_shape shape)
+{
+    return forms[shape].field;
+}
+
 /* ---- inputs ----------------------------------------------------------------
  */
 

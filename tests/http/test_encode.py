@@ -150,6 +150,23 @@ class Limits(Encode):
         self.assertIn("input 1", r.json["error"]["message"])
         self.message(self.s.post("/embed", {"inputs": self.LONG}), 422, "64")
 
+    def test_the_field_at_fault(self):
+        """An error names the field that the route has, not some other's."""
+        long = "a b " * 900
+        for path, field, more in ROUTES:
+            r = self.s.post(path, {field: ["ok", long], **more})
+            self.message(r, 422, f"{field} 1: ", "tokens")
+            if isinstance(r.json["error"], dict):
+                self.assertEqual(r.json["error"]["param"], field)
+        r = self.s.post("/v1/rerank", {"query": long, "documents": ["a", "b"]})
+        self.assertEqual(self.assert_error(r, 422)["param"], "query")
+        for path, field, more in ROUTES[:3]:
+            reply = self.ok(path, {field: ["ok", long], **more,
+                                   "partial": True})
+            error, = [i["error"] for i in reply.get("data") or reply["results"]
+                      if "error" in i]
+            self.assertEqual(error["param"], field)
+
     def test_truncate(self):
         cut = self.ok("/embed", {"inputs": self.LONG, "truncate": True})
         left = self.ok("/embed", {"inputs": self.LONG + "z", "truncate": True,
