@@ -43,6 +43,8 @@ struct input {
     struct probe *probes;          /* [n_members * n_variants], owned */
     float *results;                /* [n_members * n_variants][n_out], owned */
     int32_t *variant_ids;          /* of explained texts, owned */
+    size_t n_variant_ids;          /* written so far */
+    uint32_t n_made;               /* variants made so far */
     uint32_t **ngrams;             /* [n_variants] of these, owned; or NULL */
     uint64_t waiting;         /* tokens counted in worker->waiting_tokens */
     bool counted;             /* no longer */
@@ -98,9 +100,13 @@ int encode_make_probes(const struct worker *w, struct input *in,
 
 /* ---- explain.c ----------------------------------------------------------- */
 
-/* Make an input's variants. 0 or ENOMEM, ETOOLONG */
-int explain_prepare(const struct worker *w, struct input *in,
-                    struct infer_error *err);
+/* Memory for an input's variants. 0 or ENOMEM, ETOOLONG */
+int explain_begin(const struct worker *w, struct input *in,
+                  struct infer_error *err);
+
+/* Make variants up to a time. true: none is left, or *rc < 0. */
+bool explain_more(const struct worker *w, struct input *in, uint64_t until_ns,
+                  int *rc, struct infer_error *err);
 
 /* Attribution of each token of the encoded text to class c; out [n]; returns
  * the score without any token. */

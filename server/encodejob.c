@@ -5,7 +5,8 @@
  * the request before it has begun; or, where the client asked for what can be
  * had (`partial`), is left out with its error in its place. Tokenizing a
  * thousand texts takes tens of milliseconds: it stops when its time is up and
- * goes on after the next step. The last result makes the reply.
+ * goes on after the next step. The last result makes the reply. An explained
+ * text is hundreds of sequences: they are of the batcher's background class.
  *
  * Behind one name may stand several classifiers (an ensemble): each text goes
  * through all of them, and their scores are averaged.
@@ -126,8 +127,8 @@ static struct infer_sequence sequence_of(const struct infer_encoded *e)
                                    .n_chars = e->n_chars};
 }
 
-static int prepare_input(struct worker *w, struct input *in,
-                         struct infer_error *err)
+static int begin_input(struct worker *w, struct input *in,
+                       struct infer_error *err)
 {
     struct encode *e = &in->job->enc;
     int rc = 0;
@@ -140,17 +141,25 @@ static int prepare_input(struct worker *w, struct input *in,
     if (rc)
         return rc;
     in->n_variants = 1;
-    if (e->explain)
-        rc = explain_prepare(w, in, err);
-    else
-        rc = encode_make_probes(w, in, err);
-    for (size_t k = 0; k < w->n_members && rc == 0; k++) {
+    return e->explain ? explain_begin(w, in, err)
+                      : encode_make_probes(w, in, err);
+}
+
+/* Tokens and memory of an input. true: done, or *rc < 0. */
+static bool prepare_input(struct worker *w, struct input *in, uint64_t until_ns,
+                          int *rc, struct infer_error *err)
+{
+    *rc = in->encoded ? 0 : begin_input(w, in, err);
+    if (*rc == 0 && in->job->enc.explain &&
+        !explain_more(w, in, until_ns, rc, err))
+        return false;
+    for (size_t k = 0; k < w->n_members && *rc == 0; k++) {
         struct probe *q = &in->probes[k * in->n_variants];
 
         q->request.seq = sequence_of(&in->encoded[k]);
-        rc = infer_batcher_check(w->members[k].batcher, &q->request.seq, err);
+        *rc = infer_batcher_check(w->members[k].batcher, &q->request.seq, err);
     }
-    return rc;
+    return true;
 }
 
 void encode_started(struct worker *w, struct input *in)
@@ -218,8 +227,10 @@ bool encode_prepare(struct worker *w, struct job *job, uint64_t until_ns)
     while (e->n_encoded < e->n_inputs && !job_cancelled(job)) {
         struct input *in = &e->inputs[e->n_encoded];
         struct infer_error err = {0};
-        const int rc = prepare_input(w, in, &err);
+        int rc;
 
+        if (!prepare_input(w, in, until_ns, &rc, &err))
+            break;
         in->param = field_of(w, e, rc);
         if (rc && !(e->partial && of_text(rc))) {
             fail_job(job, e->n_encoded, &err);
@@ -282,6 +293,7 @@ static int submit_input(struct worker *w, struct input *in,
             struct probe *q = &in->probes[k * in->n_variants + v];
 
             q->input = in;
+            q->request.background = job->enc.explain;
             q->request.deadline_ns = job->deadline_ns;
             q->request.cancel = &job->cancel;
             q->request.on_result = on_result;

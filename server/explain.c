@@ -105,12 +105,11 @@ static int add_ngrams(const struct worker *w, struct input *in, uint32_t v,
     return 0;
 }
 
-int explain_prepare(const struct worker *w, struct input *in,
-                    struct infer_error *err)
+int explain_begin(const struct worker *w, struct input *in,
+                  struct infer_error *err)
 {
     const struct infer_encoded *e = &in->encoded[0];
     const uint32_t n = n_own(e);
-    size_t at = 0;
     int rc;
 
     if (n > EXPLAIN_MAX_TOKENS) {
@@ -120,6 +119,7 @@ int explain_prepare(const struct worker *w, struct input *in,
         return INFER_ETOOLONG;
     }
     in->n_variants = n ? 2 * n : 1;
+    in->n_made = 1; /* the whole text */
     in->variant_ids =
         malloc(((size_t)in->n_variants * e->n + 1) * sizeof(*in->variant_ids));
     in->ngrams = calloc(in->n_variants, sizeof(uint32_t *));
@@ -128,18 +128,30 @@ int explain_prepare(const struct worker *w, struct input *in,
         err->status = rc = INFER_ENOMEM;
         strcpy(err->text, "out of memory");
     }
-    for (uint32_t v = 1; v < in->n_variants && !rc; v++) {
+    return rc;
+}
+
+bool explain_more(const struct worker *w, struct input *in, uint64_t until_ns,
+                  int *rc, struct infer_error *err)
+{
+    const struct infer_encoded *e = &in->encoded[0];
+
+    *rc = 0;
+    while (in->n_made < in->n_variants) {
+        const uint32_t v = in->n_made++;
         struct infer_sequence *s = &in->probes[v].request.seq;
         uint32_t from, to;
 
-        range_of(v, n, &from, &to);
-        s->ids = in->variant_ids + at;
-        s->n = put_ids(e, from, to, in->variant_ids + at);
-        at += s->n;
+        range_of(v, n_own(e), &from, &to);
+        s->ids = in->variant_ids + in->n_variant_ids;
+        s->n = put_ids(e, from, to, in->variant_ids + in->n_variant_ids);
+        in->n_variant_ids += s->n;
         if (w->info->has_ngrams)
-            rc = add_ngrams(w, in, v, from, to, err);
+            *rc = add_ngrams(w, in, v, from, to, err);
+        if (*rc || infer_clock_ns() > until_ns)
+            break;
     }
-    return rc;
+    return *rc || in->n_made == in->n_variants;
 }
 
 static float score_of(const struct worker *w, const struct input *in,

@@ -368,6 +368,28 @@ static void start_job(struct worker *w, struct job *job)
     job_done(w, job, rc ? NULL : &body);
 }
 
+static void queue(struct worker *w, struct job *first, struct job *last)
+{
+    if (w->intake_last)
+        w->intake_last->next = first;
+    else
+        w->intake = first;
+    w->intake_last = last;
+}
+
+static struct job *dequeue(struct worker *w)
+{
+    struct job *job = w->intake;
+
+    if (job) {
+        w->intake = job->next;
+        if (!w->intake)
+            w->intake_last = NULL;
+        job->next = NULL;
+    }
+    return job;
+}
+
 static void take_mail(struct worker *w)
 {
     struct job *first = inbox_take(&w->mailbox), *last = first;
@@ -376,29 +398,23 @@ static void take_mail(struct worker *w)
         return;
     while (last->next)
         last = last->next;
-    if (w->intake_last)
-        w->intake_last->next = first;
-    else
-        w->intake = first;
-    w->intake_last = last;
+    queue(w, first, last);
 }
 
 /* Start waiting jobs, at least one, for INTAKE_NS at most. */
 static void start_jobs(struct worker *w)
 {
     const uint64_t until = infer_clock_ns() + INTAKE_NS;
+    struct job *job;
 
     take_mail(w);
-    while (w->intake) {
-        struct job *job = w->intake;
-
-        /* a thousand texts are tokenized in parts, between steps */
-        if (job->kind == JOB_ENCODE && !encode_prepare(w, job, until))
+    while ((job = dequeue(w)) != NULL) {
+        /* a thousand texts are tokenized in parts, between steps, and whoever
+         * came meanwhile has a turn before the next part */
+        if (job->kind == JOB_ENCODE && !encode_prepare(w, job, until)) {
+            queue(w, job, job);
             break;
-        w->intake = job->next;
-        if (!w->intake)
-            w->intake_last = NULL;
-        job->next = NULL;
+        }
         start_job(w, job);
         beat(w);
         if (infer_clock_ns() > until)
@@ -602,15 +618,13 @@ static bool announce(struct worker *w)
 /* Stopping: what was not started comes back, what runs is cancelled. */
 static void give_back(struct worker *w)
 {
-    take_mail(w);
-    while (w->intake) {
-        struct job *job = w->intake;
+    struct job *job;
 
-        w->intake = job->next;
+    take_mail(w);
+    while ((job = dequeue(w)) != NULL) {
         job_cancel(job);
         job_done(w, job, NULL);
     }
-    w->intake_last = NULL;
     infer_engine_free(w->engine);
     w->engine = NULL;
     for (size_t i = 0; i < w->n_members; i++) {

@@ -3,6 +3,7 @@ import base64
 import json
 import math
 import os
+import select
 import struct
 import unittest
 
@@ -401,6 +402,33 @@ class Classify(Encode):
     def test_explain_limits(self):
         self.message(self.s.post("/v1/classify", {
             "input": ["x"] * 17, "explain": True}), 413, "16")
+
+    def test_explain_lets_others_pass(self):
+        """Short texts are answered while thousands of sequences wait."""
+        path = model_path("large", labels=LABELS, kind="single", d=128,
+                          layers=3, ctx=300, buckets=64)
+        s = Server(model=path)
+        try:
+            hello = {"input": "hello"}
+            alone = s.post("/v1/classify", hello).json["data"]
+            texts = ["abcde " * 40 + str(i) for i in range(16)]
+            self.message(s.post("/v1/classify", {
+                "input": "abcde " * 90, "truncate": True, "explain": True}),
+                422, "256")
+            sock = s.connect()
+            sock.sendall(post_bytes("/v1/classify", {
+                "input": texts, "explain": True}))
+            s.wait_metric("inferd_prompt_tokens_total", lambda v: v > 5000)
+            for _ in range(3):
+                self.assertEqual(s.post("/v1/classify", hello).json["data"],
+                                 alone)
+            ready, _, _ = select.select([sock], [], [], 0)
+            self.assertEqual(ready, [], "the explanation came first")
+            reply = read_reply(sock)
+            self.assertEqual(len(reply.json["data"]), 16)
+            sock.close()
+        finally:
+            self.assertEqual(s.stop(), 0)
 
     def test_ensemble(self):
         other = model_path("cls2", labels=LABELS, kind="single", seed=2)
