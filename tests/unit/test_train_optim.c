@@ -283,7 +283,7 @@ static double learn(enum optim_kind kind, float lr, int n_steps)
 static void test_learn_by_heart(void **state)
 {
     (void)state;
-    assert_true(learn(OPTIM_SGD, 0.5f, 400) < 0.02);
+    assert_true(learn(OPTIM_SGD, 0.1f, 400) < 0.02);
     assert_true(learn(OPTIM_ADAM, 5e-3f, 200) < 0.02);
     assert_true(learn(OPTIM_ADAMW, 5e-3f, 200) < 0.02);
     assert_true(learn(OPTIM_MUON, 0.02f, 200) < 0.02);
