@@ -1,5 +1,5 @@
 /*
- * matcher.c - grammars as automata: stacks, states, masks.
+ * matcher.c - grammars as automata: stacks and states.
  *
  * A stack is a chain of rows (item, k, rows below): a sequence whose k-th part
  * comes next, or a repetition that has begun its k-th round. Equal chains are
@@ -7,98 +7,17 @@
  * positions: the byte sets and texts that may take the next byte, each with
  * its stack.
  *
- * Masks ignore what cannot matter within one token. A repetition's count is
- * rounded for this: down to the longest token's reach where more are needed,
- * and to a power of two of rounds left. The latter refuses a token that holds
- * more rounds than that, which is a little less than the grammar allows and
- * never more, and keeps the number of masks of a bounded string small.
+ * Each row also knows its stack with rounded counts: see matcher_mask.c.
  *
  * Whatever would need more rows than there are is refused where it begins:
- * need (grammar.c) says what is certain to fit, so a way on remains.
+ * need (grammar_derive.c) says what is certain to fit, so a way on remains.
  */
-#include "core/engine/matcher.h"
+#include "core/engine/matcher_parts.h"
 
 #include "core/base/error.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    MAX_ROWS = 1 << 17,
-    MAX_STATES = 1 << 15,
-    MAX_POSITIONS = 1 << 18,
-    MAX_TABLES = 2048,
-    MAX_GRAMMARS = 1024,
-    /* Of one state; what was found later is dropped: the text is then held to
-     * the earlier readings, any of which can end. */
-    STATE_POSITIONS = 512,
-    /* Steps without a byte from one state to the next; the first reading takes
-     * INFER_GRAMMAR_MAX_CHAIN of them for each row, at most. */
-    MAX_WORK = 1 << 14,
-    SPARE_MASKS = 256,
-    SAVED = 1 << 16, /* rows kept when the arenas are emptied */
-    DEAD = 0
-};
-#define NOTHING UINT32_MAX /* no such row, state, table or mask */
-
-/* item: part of the low bits; the grammar's slot is above them. */
-struct row {
-    uint32_t slot, item, k, below;
-    uint32_t rounded; /* this stack with rounded counts */
-    uint32_t chain;   /* next with the same hash */
-    uint16_t depth;
-};
-
-struct position {
-    uint32_t item, k, row;
-};
-
-struct state {
-    uint32_t first; /* in positions */
-    uint16_t n;
-    bool complete;
-    uint32_t slot;
-    uint32_t rounded; /* NOTHING: not yet known */
-    uint32_t table;   /* NOTHING: none */
-    uint32_t mask;    /* NOTHING: none */
-    uint32_t chain;
-};
-
-struct work {
-    uint32_t item, k, row; /* item 0: come back to row */
-};
-
-struct infer_matcher {
-    const struct infer_tokenizer *tok;
-    struct infer_trie trie;
-    uint32_t mask_words, n_masks, n_live, next_mask;
-    uint64_t *masks;      /* [n_masks][mask_words] */
-    uint32_t *mask_owner; /* [n_masks] state, or NOTHING */
-    uint64_t epoch;
-    bool full; /* an arena had no room; the result is DEAD */
-
-    const struct infer_grammar *grammars[MAX_GRAMMARS];
-    uint64_t uids[MAX_GRAMMARS];
-    uint32_t n_grammars;
-    struct row *rows; /* [MAX_ROWS], 0 is the bottom */
-    uint32_t *row_heads;
-    struct state *states; /* [MAX_STATES], 0 is DEAD */
-    uint32_t *state_heads;
-    struct position *positions; /* [MAX_POSITIONS] */
-    uint32_t (*tables)[256];    /* [MAX_TABLES]; NOTHING: not yet known */
-    uint32_t n_rows, n_states, n_positions, n_tables;
-
-    /* scratch of one step */
-    struct work *work; /* [MAX_WORK + parts of a choice] */
-    struct work *seen; /* [2 * MAX_WORK] */
-    uint32_t *seen_at; /* [2 * MAX_WORK] stamp */
-    uint32_t stamp, n_work, n_seen;
-    struct position found[STATE_POSITIONS];
-    uint32_t n_found;
-    bool complete;
-    struct position *saved_rows; /* [SAVED] item, k of rows, row: position */
-    struct position saved[STATE_POSITIONS];
-};
 
 enum { WORK_ROOM = MAX_WORK + INFER_GRAMMAR_MAX_PARTS };
 
@@ -204,7 +123,7 @@ static uint32_t hash_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
     return (uint32_t)(h >> 32);
 }
 
-/* See the head of this file. */
+/* See matcher_mask.c. */
 static uint32_t rounded_count(const struct infer_matcher *m,
                               const struct infer_item *it, uint32_t k)
 {
@@ -268,7 +187,7 @@ static uint32_t push(struct infer_matcher *m, uint32_t slot, uint32_t item,
 /* ---- states ------------------------------------------------------------- */
 
 /* The state of m->found; DEAD when it is empty and not complete. */
-static uint32_t intern(struct infer_matcher *m, uint32_t slot)
+uint32_t infer_matcher_intern(struct infer_matcher *m, uint32_t slot)
 {
     const size_t bytes = m->n_found * sizeof(m->found[0]);
     uint32_t h = hash_of(slot, m->n_found, m->complete, 0), i;
@@ -309,8 +228,8 @@ static uint32_t intern(struct infer_matcher *m, uint32_t slot)
     return i;
 }
 
-static void find(struct infer_matcher *m, uint32_t item, uint32_t k,
-                 uint32_t row)
+void infer_matcher_find(struct infer_matcher *m, uint32_t item, uint32_t k,
+                        uint32_t row)
 {
     if (m->n_found < STATE_POSITIONS)
         m->found[m->n_found++] = (struct position){item, k, row};
@@ -318,7 +237,7 @@ static void find(struct infer_matcher *m, uint32_t item, uint32_t k,
 
 /* ---- following items without a byte ------------------------------------- */
 
-static void begin(struct infer_matcher *m)
+void infer_matcher_begin(struct infer_matcher *m)
 {
     m->n_work = m->n_seen = m->n_found = 0;
     m->complete = false;
@@ -397,7 +316,7 @@ static void enter(struct infer_matcher *m, uint32_t slot, struct work w)
     switch (it->kind) {
     case INFER_ITEM_BYTES:
     case INFER_ITEM_TEXT:
-        find(m, w.item, 0, w.row);
+        infer_matcher_find(m, w.item, 0, w.row);
         break;
     case INFER_ITEM_SEQUENCE:
         if (it->n == 0)
@@ -433,7 +352,7 @@ static uint32_t settle(struct infer_matcher *m, uint32_t slot)
         else
             enter(m, slot, w);
     }
-    return m->full ? DEAD : intern(m, slot);
+    return m->full ? DEAD : infer_matcher_intern(m, slot);
 }
 
 /* ---- steps -------------------------------------------------------------- */
@@ -444,7 +363,7 @@ static uint32_t compute(struct infer_matcher *m, uint32_t from, uint8_t byte)
     const struct infer_grammar *g = m->grammars[s.slot];
     uint32_t kept = 0;
 
-    begin(m);
+    infer_matcher_begin(m);
     for (uint32_t i = s.n; i-- > 0;) { /* the first is done first */
         const struct position p = m->positions[s.first + i];
         const struct infer_item *it = &g->items[p.item];
@@ -465,7 +384,7 @@ static uint32_t compute(struct infer_matcher *m, uint32_t from, uint8_t byte)
 
             if (it->kind == INFER_ITEM_TEXT && p.k + 1 < it->n &&
                 (uint8_t)g->text[it->a + p.k] == byte)
-                find(m, p.item, p.k + 1, p.row);
+                infer_matcher_find(m, p.item, p.k + 1, p.row);
         }
     return settle(m, s.slot);
 }
@@ -492,8 +411,8 @@ static void open_table(const struct infer_matcher *m, const struct state *s,
 }
 
 /* Where a byte leads. remember: also for the next time. */
-static uint32_t step(struct infer_matcher *m, uint32_t from, uint8_t byte,
-                     bool remember)
+uint32_t infer_matcher_step(struct infer_matcher *m, uint32_t from,
+                            uint8_t byte, bool remember)
 {
     struct state *s = &m->states[from];
     uint32_t to;
@@ -534,7 +453,7 @@ static uint32_t start_state(struct infer_matcher *m,
 {
     const uint32_t slot = slot_of(m, g);
 
-    begin(m);
+    infer_matcher_begin(m);
     add(m, g->start, 0, 0);
     return settle(m, slot);
 }
@@ -543,7 +462,7 @@ static uint32_t start_state(struct infer_matcher *m,
 
 /* Empty the arenas but for one state, whose new number is returned. Positions
  * whose stacks have no room in `saved_rows` are dropped: later ones. */
-static uint32_t keep_only(struct infer_matcher *m, uint32_t from)
+uint32_t infer_matcher_keep(struct infer_matcher *m, uint32_t from)
 {
     const struct state s = m->states[from];
     const struct infer_grammar *g = m->grammars[s.slot];
@@ -562,7 +481,7 @@ static uint32_t keep_only(struct infer_matcher *m, uint32_t from)
     }
     empty(m);
     slot = slot_of(m, g);
-    begin(m);
+    infer_matcher_begin(m);
     m->complete = s.complete;
     n_rows = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -574,9 +493,9 @@ static uint32_t keep_only(struct infer_matcher *m, uint32_t from)
 
             row = push(m, slot, r->item, r->k, row);
         }
-        find(m, m->saved[i].item, m->saved[i].k, row);
+        infer_matcher_find(m, m->saved[i].item, m->saved[i].k, row);
     }
-    return intern(m, slot);
+    return infer_matcher_intern(m, slot);
 }
 
 /* ---- texts -------------------------------------------------------------- */
@@ -588,12 +507,13 @@ static void advance(struct infer_matcher *m, struct infer_match *match,
     const char *bytes = infer_tokenizer_bytes(m->tok, id, false, &n);
 
     for (size_t i = 0; bytes != NULL && i < n; i++) {
-        uint32_t to = step(m, match->state, (uint8_t)bytes[i], false);
+        uint32_t to =
+            infer_matcher_step(m, match->state, (uint8_t)bytes[i], false);
 
         if (m->full) {
-            match->state = keep_only(m, match->state);
+            match->state = infer_matcher_keep(m, match->state);
             match->epoch = m->epoch;
-            to = step(m, match->state, (uint8_t)bytes[i], false);
+            to = infer_matcher_step(m, match->state, (uint8_t)bytes[i], false);
             m->full = false;
         }
         match->state = to;
@@ -601,8 +521,8 @@ static void advance(struct infer_matcher *m, struct infer_match *match,
 }
 
 /* Find the state after the first n tokens, from the beginning if need be. */
-static void sync(struct infer_matcher *m, struct infer_match *match,
-                 const int32_t *tokens, uint32_t n)
+void infer_matcher_sync(struct infer_matcher *m, struct infer_match *match,
+                        const int32_t *tokens, uint32_t n)
 {
     if (match->epoch != m->epoch) {
         match->state = start_state(m, match->grammar);
@@ -623,122 +543,5 @@ static void sync(struct infer_matcher *m, struct infer_match *match,
 void infer_matcher_take(struct infer_matcher *m, struct infer_match *match,
                         const int32_t *tokens, uint32_t n)
 {
-    sync(m, match, tokens, n);
-}
-
-/* ---- masks -------------------------------------------------------------- */
-
-/* The state in which all counts are rounded. */
-static uint32_t rounded(struct infer_matcher *m, uint32_t from)
-{
-    const struct state s = m->states[from];
-    uint32_t to;
-
-    if (s.rounded != NOTHING)
-        return s.rounded;
-    begin(m);
-    m->complete = s.complete;
-    for (uint32_t i = 0; i < s.n; i++) {
-        struct position p = m->positions[s.first + i];
-        uint32_t k = 0;
-
-        p.row = m->rows[p.row].rounded;
-        while (k < m->n_found && memcmp(&m->found[k], &p, sizeof(p)) != 0)
-            k++;
-        if (k == m->n_found)
-            find(m, p.item, p.k, p.row);
-    }
-    to = intern(m, s.slot);
-    if (!m->full)
-        m->states[from].rounded = to;
-    return to;
-}
-
-/* Set the bits of all tokens that are accepted after a state. */
-static void fill(struct infer_matcher *m, uint32_t from, uint64_t *mask)
-{
-    const struct infer_trie *t = &m->trie;
-    uint32_t at[INFER_TRIE_MAX_BYTES + 1];
-
-    memset(mask, 0, m->mask_words * sizeof(*mask));
-    at[0] = from;
-    for (uint32_t i = 0; i < t->n_nodes && !m->full;) {
-        const struct infer_trie_node *node = &t->nodes[i];
-        const uint32_t to = step(m, at[node->depth], node->byte, true);
-
-        if (to == DEAD) {
-            i = node->skip;
-            continue;
-        }
-        at[node->depth + 1] = to;
-        for (uint32_t k = 0; k < node->n_tokens; k++) {
-            const uint32_t id = (uint32_t)t->ids[node->token + k];
-
-            mask[id / 64] |= UINT64_C(1) << id % 64;
-        }
-        i++;
-    }
-    if (m->states[from].complete)
-        for (uint32_t i = 0; i < t->n_eog; i++)
-            mask[t->eog[i] / 64] |= UINT64_C(1) << t->eog[i] % 64;
-}
-
-static uint64_t *take_mask(struct infer_matcher *m, uint32_t *index)
-{
-    const uint32_t i = m->next_mask;
-
-    m->next_mask = (i + 1) % m->n_masks;
-    if (m->mask_owner[i] != NOTHING)
-        m->states[m->mask_owner[i]].mask = NOTHING;
-    m->mask_owner[i] = NOTHING;
-    *index = i;
-    return m->masks + (size_t)i * m->mask_words;
-}
-
-/* A mask that is known. One whose turn to be overwritten is near moves. */
-static const uint64_t *known_mask(struct infer_matcher *m, uint32_t state)
-{
-    uint32_t i = m->states[state].mask;
-    const uint64_t *old = m->masks + (size_t)i * m->mask_words;
-    uint64_t *mask;
-
-    if ((i + m->n_masks - m->next_mask) % m->n_masks >= m->n_live)
-        return old;
-    mask = take_mask(m, &i);
-    if (mask != old)
-        memcpy(mask, old, m->mask_words * sizeof(*mask));
-    m->mask_owner[m->states[state].mask == NOTHING ? i
-                                                   : m->states[state].mask] =
-        NOTHING;
-    m->mask_owner[i] = state;
-    m->states[state].mask = i;
-    return mask;
-}
-
-const uint64_t *infer_matcher_mask(struct infer_matcher *m,
-                                   struct infer_match *match,
-                                   const int32_t *tokens, uint32_t n)
-{
-    uint64_t *mask;
-    uint32_t state, i;
-
-    sync(m, match, tokens, n);
-    state = rounded(m, match->state);
-    if (!m->full && m->states[state].mask != NOTHING)
-        return known_mask(m, state);
-    mask = take_mask(m, &i);
-    if (!m->full)
-        fill(m, state, mask);
-    if (m->full) { /* once more, in empty arenas: what is refused then depends
-                      on nothing else */
-        match->state = keep_only(m, match->state);
-        match->epoch = m->epoch;
-        state = rounded(m, match->state);
-        m->full = false;
-        fill(m, state, mask);
-        m->full = false;
-    }
-    m->mask_owner[i] = state;
-    m->states[state].mask = i;
-    return mask;
+    infer_matcher_sync(m, match, tokens, n);
 }

@@ -20,7 +20,8 @@ struct infer_matcher; /* opaque; one thread */
 
 /*
  *   n_live  masks that must stay valid at the same time, at most
- * Cost    about 12 MiB and n_live + 256 masks of a bit per token
+ * Cost    about 18 MiB, the tree of the vocabulary, and n_live + 256 masks of
+ *         a bit per token
  */
 int infer_matcher_create(struct infer_matcher **m,
                          const struct infer_tokenizer *tok, uint32_t n_vocab,

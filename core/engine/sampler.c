@@ -14,7 +14,7 @@
 #include "core/engine/sampler.h"
 
 #include "core/base/error.h"
-#include "core/base/half.h"
+#include "core/engine/keys.h"
 
 #include <float.h>
 #include <math.h>
@@ -212,67 +212,6 @@ static double sum_of_blocks(const float *w, size_t n)
 
 /* ---- selection ---------------------------------------------------------- */
 
-/* Key that ranks by a value >= 0 ascending, then by index ascending. */
-static uint64_t key_of(float value, uint32_t index)
-{
-    return (uint64_t)infer_f32_bits(value + 0.0f) << 32 | index;
-}
-
-static uint32_t key_index(uint64_t key)
-{
-    return (uint32_t)key;
-}
-
-static void swap(uint64_t *a, uint64_t *b)
-{
-    const uint64_t t = *a;
-
-    *a = *b;
-    *b = t;
-}
-
-/* Split keys[lo..hi), hi - lo >= 2: returns mid, lo < mid < hi, no key before
- * it larger than one after it (Hoare's scheme, median of three). */
-static uint32_t split(uint64_t *keys, uint32_t lo, uint32_t hi)
-{
-    uint64_t *a = &keys[lo], *b = &keys[lo + (hi - lo) / 2], *c = &keys[hi - 1];
-    uint32_t i = lo, j = hi - 1;
-    uint64_t pivot;
-
-    if (*b < *a)
-        swap(a, b);
-    if (*c < *b)
-        swap(b, c);
-    if (*b < *a)
-        swap(a, b);
-    swap(a, b); /* the median first: it stops the right scan before hi - 1 */
-    pivot = *a;
-    for (;;) {
-        while (keys[i] < pivot)
-            i++;
-        while (keys[j] > pivot)
-            j--;
-        if (i >= j)
-            return j + 1;
-        swap(&keys[i++], &keys[j--]);
-    }
-}
-
-/* Bring the k smallest keys to the front. */
-static void select_count(uint64_t *keys, uint32_t n, uint32_t k)
-{
-    uint32_t lo = 0, hi = n;
-
-    while (hi - lo > 1 && k > lo && k < hi) {
-        const uint32_t mid = split(keys, lo, hi);
-
-        if (k <= mid)
-            hi = mid;
-        else
-            lo = mid;
-    }
-}
-
 /* Bring the fewest smallest keys whose candidates weigh at least `mass` to the
  * front, one at least; returns how many. */
 static uint32_t select_mass(const struct infer_sampler *s, double mass)
@@ -281,11 +220,11 @@ static uint32_t select_mass(const struct infer_sampler *s, double mass)
     double before = 0.0;
 
     while (hi - lo > 1) {
-        const uint32_t mid = split(s->keys, lo, hi);
+        const uint32_t mid = infer_keys_split(s->keys, lo, hi);
         double sum = before;
 
         for (uint32_t i = lo; i < mid; i++)
-            sum += (double)s->cands[key_index(s->keys[i])].w;
+            sum += (double)s->cands[infer_key_index(s->keys[i])].w;
         if (sum >= mass) {
             hi = mid;
         } else {
@@ -302,7 +241,7 @@ static void keep_selected(struct infer_sampler *s, uint32_t k)
     uint32_t n = 0;
 
     for (uint32_t i = k; i < s->n; i++)
-        s->cands[key_index(s->keys[i])].id = -1;
+        s->cands[infer_key_index(s->keys[i])].id = -1;
     for (uint32_t i = 0; i < s->n; i++)
         if (s->cands[i].id >= 0)
             s->cands[n++] = s->cands[i];
@@ -318,11 +257,12 @@ static void collect_best(struct infer_sampler *s, const float *x, uint32_t k)
 
     if (k < s->n_blocks) { /* k block maxima are this near, so k tokens are */
         for (uint32_t b = 0; b < s->n_blocks; b++)
-            s->keys[b] = key_of(s->max - s->block_max[b], b);
-        select_count(s->keys, s->n_blocks, k);
+            s->keys[b] = infer_key_of(s->max - s->block_max[b], b);
+        infer_keys_select(s->keys, s->n_blocks, k);
         far = 0.0f;
         for (uint32_t i = 0; i < k; i++)
-            far = fmaxf(far, s->max - s->block_max[key_index(s->keys[i])]);
+            far =
+                fmaxf(far, s->max - s->block_max[infer_key_index(s->keys[i])]);
     }
     for (uint32_t b = 0; b < s->n_blocks; b++) {
         const uint32_t end = b * BLOCK + block_len(s, b);
@@ -335,22 +275,15 @@ static void collect_best(struct infer_sampler *s, const float *x, uint32_t k)
             if (away > far)
                 continue;
             s->cands[n] = (struct candidate){.id = (int32_t)i, .y = -away};
-            s->keys[n] = key_of(away, n);
+            s->keys[n] = infer_key_of(away, n);
             n++;
         }
     }
     s->n = n;
-    select_count(s->keys, n, k);
+    infer_keys_select(s->keys, n, k);
 }
 
 /* ---- logprobs ----------------------------------------------------------- */
-
-static void sort_keys(uint64_t *keys, uint32_t n)
-{
-    for (uint32_t i = 1; i < n; i++)
-        for (uint32_t j = i; j > 0 && keys[j] < keys[j - 1]; j--)
-            swap(&keys[j], &keys[j - 1]);
-}
 
 static double log_sum_exp(struct infer_sampler *s, const float *x)
 {
@@ -368,9 +301,9 @@ static void find_top(struct infer_sampler *s, struct infer_sample *job,
     if (k == 0)
         return;
     collect_best(s, job->logits, k);
-    sort_keys(s->keys, k);
+    infer_keys_sort(s->keys, k);
     for (uint32_t i = 0; i < k; i++) {
-        const int32_t id = s->cands[key_index(s->keys[i])].id;
+        const int32_t id = s->cands[infer_key_index(s->keys[i])].id;
 
         job->top[i].id = id;
         job->top[i].logprob = (float)((double)job->logits[id] - lse);
@@ -519,7 +452,7 @@ static void cut_top_k(struct infer_sampler *s, const float *x,
 static void cut_top_p(struct infer_sampler *s, double mass)
 {
     for (uint32_t i = 0; i < s->n; i++) /* heaviest first: bits complemented */
-        s->keys[i] = ~key_of(s->cands[i].w, ~i);
+        s->keys[i] = ~infer_key_of(s->cands[i].w, ~i);
     keep_selected(s, select_mass(s, mass));
 }
 
@@ -550,7 +483,7 @@ static void cut_typical(struct infer_sampler *s, float typical_p)
     for (uint32_t i = 0; i < s->n; i++) {
         const double surprise = log_sum - (double)s->cands[i].y;
 
-        s->keys[i] = key_of((float)fabs(surprise - entropy), i);
+        s->keys[i] = infer_key_of((float)fabs(surprise - entropy), i);
     }
     keep_selected(s, select_mass(s, (double)typical_p * sum));
 }
