@@ -272,6 +272,15 @@ static void write_timings(struct json *j, const struct generation *g)
     json_close(j, '}');
 }
 
+/* What a reply and the last event of a stream end with. */
+static void write_end(struct json *j, const struct generation *g)
+{
+    write_counts(j, g);
+    if (g->shape == SHAPE_NATIVE)
+        write_timings(j, g);
+    json_close(j, '}');
+}
+
 void generation_write_reply(struct buf *out, const struct generation *g,
                             const struct job *job)
 {
@@ -283,10 +292,7 @@ void generation_write_reply(struct buf *out, const struct generation *g,
     for (uint32_t i = 0; i < g->n_choices; i++)
         write_choice(&j, g, job, g->held[i], true, false);
     json_close(&j, ']');
-    write_counts(&j, g);
-    if (g->shape == SHAPE_NATIVE)
-        write_timings(&j, g);
-    json_close(&j, '}');
+    write_end(&j, g);
 }
 
 void generation_write_delta(struct buf *out, const struct generation *g,
@@ -315,8 +321,5 @@ void generation_write_usage(struct buf *out, const struct generation *g)
     json_key(&j, "choices");
     json_open(&j, '[');
     json_close(&j, ']');
-    write_counts(&j, g);
-    if (g->shape == SHAPE_NATIVE)
-        write_timings(&j, g);
-    json_close(&j, '}');
+    write_end(&j, g);
 }

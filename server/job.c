@@ -92,6 +92,14 @@ void job_free(struct job *job)
     free(job);
 }
 
+void job_limit(struct job *job, uint64_t deadline_ms)
+{
+    const uint64_t asked_ns = job->arrived_ns + deadline_ms * 1000000;
+
+    if (deadline_ms && asked_ns < job->deadline_ns)
+        job->deadline_ns = asked_ns;
+}
+
 void job_cancel(struct job *job)
 {
     __atomic_store_n(&job->cancel, 1, __ATOMIC_RELAXED);

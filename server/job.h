@@ -139,6 +139,8 @@ struct job {
 
 struct job *job_create(enum job_kind kind, struct worker *w);
 void job_free(struct job *job);
+/* The client's own deadline, if it is the earlier; 0: none. */
+void job_limit(struct job *job, uint64_t deadline_ms);
 void job_cancel(struct job *job);
 bool job_cancelled(const struct job *job);
 

@@ -17,39 +17,26 @@ static const enum infer_task task_of[] = {
     [SHAPE_TEI_RERANK] = INFER_TASK_RERANK,
 };
 
-static void finish_job(struct request *r, struct job *job)
+static bool take(struct request *r, const cJSON *root, int shape,
+                 struct job *job, struct problem *p)
 {
     struct encode *e = &job->enc;
-    const uint64_t asked_ns = job->arrived_ns + e->deadline_ms * 1000000;
     char id[17];
 
+    if (!params_encode(r->srv->config, root, (enum encode_shape)shape, job, p))
+        return false;
     job->n_sequences = (uint32_t)e->n_inputs;
-    if (e->deadline_ms && asked_ns < job->deadline_ns)
-        job->deadline_ns = asked_ns;
+    job_limit(job, e->deadline_ms);
     server_new_id(r->srv, id);
     snprintf(e->id, sizeof(e->id), "%s-%s",
-             e->shape == SHAPE_CLASSIFY ? "classify" : "rerank", id);
+             shape == SHAPE_CLASSIFY ? "classify" : "rerank", id);
     e->created = (int64_t)time(NULL);
+    return true;
 }
 
 static void run(struct request *r, enum encode_shape shape)
 {
-    struct problem p = {0};
-    cJSON *root = NULL;
-    struct job *job = NULL;
-
-    if (!route_begin(r, JOB_ENCODE, TASK_BIT(task_of[shape]), &root, &job))
-        goto out;
-    if (!params_encode(r->srv->config, root, shape, job, &p)) {
-        route_refuse(r, &p);
-        goto out;
-    }
-    finish_job(r, job);
-    route_submit(r, job);
-    job = NULL;
-out:
-    job_free(job);
-    cJSON_Delete(root);
+    route_run(r, JOB_ENCODE, TASK_BIT(task_of[shape]), (int)shape, take);
 }
 
 void route_embeddings(struct request *r)

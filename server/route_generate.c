@@ -13,41 +13,22 @@ static uint64_t cache_scope(const struct request *r)
     return r->key ? (uint64_t)r->key->index + 1 : 0;
 }
 
-static void finish_job(const struct request *r, struct job *job)
+static bool take(struct request *r, const cJSON *root, int shape,
+                 struct job *job, struct problem *p)
 {
-    const uint64_t asked_ns = job->arrived_ns + job->gen.deadline_ms * 1000000;
-
+    job->gen.shape = (enum api_shape)shape;
+    if (!params_generate(r->srv->config, root, job, p))
+        return false;
     job->cache_scope = cache_scope(r);
     job->n_sequences = (uint32_t)job->gen.n_prompts * job->gen.n;
-    if (job->gen.deadline_ms && asked_ns < job->deadline_ns)
-        job->deadline_ns = asked_ns;
+    job_limit(job, job->gen.deadline_ms);
+    r->generation = generation_create(r, job);
+    return r->generation || problem(p, 503, NULL, "out of memory");
 }
 
 static void run(struct request *r, enum api_shape shape)
 {
-    struct problem p = {0};
-    cJSON *root = NULL;
-    struct job *job = NULL;
-
-    if (!route_begin(r, JOB_GENERATE, TASK_BIT(INFER_TASK_GENERATE), &root,
-                     &job))
-        goto out;
-    job->gen.shape = shape;
-    if (!params_generate(r->srv->config, root, job, &p)) {
-        route_refuse(r, &p);
-        goto out;
-    }
-    finish_job(r, job);
-    r->generation = generation_create(r, job);
-    if (!r->generation) {
-        reply_retry(r, 503, NULL, 1, "out of memory");
-        goto out;
-    }
-    route_submit(r, job);
-    job = NULL;
-out:
-    job_free(job);
-    cJSON_Delete(root);
+    route_run(r, JOB_GENERATE, TASK_BIT(INFER_TASK_GENERATE), (int)shape, take);
 }
 
 void route_generate(struct request *r)

@@ -102,38 +102,24 @@ static bool take_ids(const struct config *c, const cJSON *root, struct job *job,
     return true;
 }
 
-static void run(struct request *r, enum job_kind kind)
+static bool take(struct request *r, const cJSON *root, int kind,
+                 struct job *job, struct problem *p)
 {
     const struct config *c = r->srv->config;
-    struct problem p = {0};
-    cJSON *root = NULL;
-    struct job *job = NULL;
-    bool ok;
 
-    if (!route_begin(r, kind, ENCODERS, &root, &job))
-        goto out;
-    ok = kind == JOB_TEI_TOKENIZE ? take_texts(c, root, job, &p)
-                                  : take_ids(c, root, job, &p);
-    if (!ok) {
-        route_refuse(r, &p);
-        goto out;
-    }
     job->n_sequences = 1;
-    route_submit(r, job);
-    job = NULL;
-out:
-    job_free(job);
-    cJSON_Delete(root);
+    return kind == JOB_TEI_TOKENIZE ? take_texts(c, root, job, p)
+                                    : take_ids(c, root, job, p);
 }
 
 void route_tei_tokenize(struct request *r)
 {
-    run(r, JOB_TEI_TOKENIZE);
+    route_run(r, JOB_TEI_TOKENIZE, ENCODERS, JOB_TEI_TOKENIZE, take);
 }
 
 void route_tei_decode(struct request *r)
 {
-    run(r, JOB_TEI_DECODE);
+    route_run(r, JOB_TEI_DECODE, ENCODERS, JOB_TEI_DECODE, take);
 }
 
 /* ---- /info ------------------------------------------------------------------

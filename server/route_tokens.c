@@ -36,35 +36,21 @@ static bool take_ids(const cJSON *root, struct job *job, struct problem *p)
                       &job->input.tokens.ids, &job->input.tokens.n, p);
 }
 
-static void run(struct request *r, enum job_kind kind)
+static bool take(struct request *r, const cJSON *root, int kind,
+                 struct job *job, struct problem *p)
 {
-    struct problem p = {0};
-    cJSON *root = NULL;
-    struct job *job = NULL;
-    bool ok;
-
-    if (!route_begin(r, kind, ANY_TASK, &root, &job))
-        goto out;
-    ok = kind == JOB_TOKENIZE ? take_text(root, job, &p)
-                              : take_ids(root, job, &p);
-    if (!ok) {
-        route_refuse(r, &p);
-        goto out;
-    }
+    (void)r;
     job->n_sequences = 1;
-    route_submit(r, job);
-    job = NULL;
-out:
-    job_free(job);
-    cJSON_Delete(root);
+    return kind == JOB_TOKENIZE ? take_text(root, job, p)
+                                : take_ids(root, job, p);
 }
 
 void route_tokenize(struct request *r)
 {
-    run(r, JOB_TOKENIZE);
+    route_run(r, JOB_TOKENIZE, ANY_TASK, JOB_TOKENIZE, take);
 }
 
 void route_detokenize(struct request *r)
 {
-    run(r, JOB_DETOKENIZE);
+    route_run(r, JOB_DETOKENIZE, ANY_TASK, JOB_DETOKENIZE, take);
 }

@@ -31,7 +31,7 @@ const struct route routes[N_ROUTES] = {
     [ROUTE_NONE] = {"other", false, true, NULL},
 };
 
-void route_refuse(struct request *r, const struct problem *p)
+static void refuse(struct request *r, const struct problem *p)
 {
     const char *param = *p->param ? p->param : NULL;
 
@@ -60,8 +60,9 @@ bool route_ready(struct request *r, const struct worker *w, unsigned tasks)
     return false;
 }
 
-bool route_begin(struct request *r, enum job_kind kind, unsigned tasks,
-                 cJSON **root, struct job **job)
+/* false: answered. The caller deletes *root in any case. */
+static bool begin(struct request *r, enum job_kind kind, unsigned tasks,
+                  cJSON **root, struct job **job)
 {
     struct problem p = {0};
     struct worker *w = NULL;
@@ -72,7 +73,7 @@ bool route_begin(struct request *r, enum job_kind kind, unsigned tasks,
     if (*root)
         w = params_model(r->srv, *root, tasks, &p);
     if (!w) {
-        route_refuse(r, &p);
+        refuse(r, &p);
         return false;
     }
     r->model = w->config->name;
@@ -96,10 +97,21 @@ bool route_begin(struct request *r, enum job_kind kind, unsigned tasks,
     return *job != NULL;
 }
 
-void route_submit(struct request *r, struct job *job)
+void route_run(struct request *r, enum job_kind kind, unsigned tasks, int what,
+               route_fields_fn *take)
 {
-    if (admit_job(r, job))
-        request_wait(r, job);
-    else
-        job_free(job);
+    struct problem p = {0};
+    cJSON *root = NULL;
+    struct job *job = NULL;
+
+    if (begin(r, kind, tasks, &root, &job)) {
+        if (!take(r, root, what, job, &p)) {
+            refuse(r, &p);
+        } else if (admit_job(r, job)) {
+            request_wait(r, job);
+            job = NULL; /* the worker's */
+        }
+    }
+    job_free(job);
+    cJSON_Delete(root);
 }

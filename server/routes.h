@@ -29,15 +29,17 @@ void route_index(struct request *r);
 void route_docs(struct request *r);
 void route_web(struct request *r);
 
-/* Common to the routes with a body: parse, find the model, make a job of this
- * kind for a model of these tasks (TASK_BIT). false: answered. The caller
- * deletes *root in any case. */
-bool route_begin(struct request *r, enum job_kind kind, unsigned tasks,
-                 cJSON **root, struct job **job);
 /* Can this model serve this route now? Otherwise r is answered. */
 bool route_ready(struct request *r, const struct worker *w, unsigned tasks);
-void route_refuse(struct request *r, const struct problem *p);
-/* Hand over, or answer why not. Takes over job. */
-void route_submit(struct request *r, struct job *job);
+
+/* A route's own part: the request's fields into the job. `what` is of the
+ * route: an api_shape, an encode_shape, a job_kind. false: *p says why not. */
+typedef bool route_fields_fn(struct request *r, const cJSON *root, int what,
+                             struct job *job, struct problem *p);
+
+/* A route with a body: parse it, find the model, make a job of this kind for a
+ * model of these tasks (TASK_BIT), and hand it over; or answer why not. */
+void route_run(struct request *r, enum job_kind kind, unsigned tasks, int what,
+               route_fields_fn *take);
 
 #endif

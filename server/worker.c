@@ -4,10 +4,8 @@
  * It loads its model, then turns around: take jobs, tokenize, step, pass on
  * what came out. All sequences advance together, so between two steps it
  * tokenizes for a few milliseconds at most; the rest of a burst waits its turn.
- * Chunks of one step travel together and wake the loop once.
- *
- * A client that wants no stream gets one chunk per choice, filled step by step
- * and sent when the choice ends: nothing crosses threads before it is needed.
+ * Chunks of one step travel together and wake the loop once. What a job is to
+ * the engine or to the batchers is in generatejob.c and encodejob.c.
  */
 #include "server/worker.h"
 #include "server/tokenjob.h"
@@ -27,7 +25,7 @@ static void beat(struct worker *w)
 
 /* ---- what goes out ------------------------------------------------------- */
 
-static void emit(struct worker *w, struct chunk *c)
+void worker_emit(struct worker *w, struct chunk *c)
 {
     c->next = NULL;
     if (w->out_last)
@@ -56,22 +54,13 @@ static void flush(struct worker *w)
     uv_async_send(w->wake);
 }
 
-static void prompt_started(struct worker *w, struct prompt *p)
-{
-    if (p->counted)
-        return;
-    p->counted = true;
-    atomic_fetch_sub_explicit(&w->waiting_tokens, (int64_t)p->waiting,
-                              memory_order_relaxed);
-}
-
 /* The job goes home. Out of memory here leaves no way to say so: wait. */
-static void job_done(struct worker *w, struct job *job, struct buf *body)
+void worker_done(struct worker *w, struct job *job, struct buf *body)
 {
     struct chunk *c;
 
     for (size_t i = 0; i < job->gen.n_prompts; i++)
-        prompt_started(w, &job->gen.prompts[i]);
+        generate_started(w, &job->gen.prompts[i]);
     for (size_t i = 0; i < job->enc.n_inputs; i++)
         encode_started(w, &job->enc.inputs[i]);
     while (!(c = chunk_create(CHUNK_DONE, w, job)))
@@ -80,11 +69,11 @@ static void job_done(struct worker *w, struct job *job, struct buf *body)
     c->param = job->param;
     if (body)
         c->body = *body;
-    emit(w, c);
+    worker_emit(w, c);
 }
 
-static void job_fail(struct job *job, int status, const char *text,
-                     const char *param)
+void worker_fail(struct job *job, int status, const char *text,
+                 const char *param)
 {
     if (job->error.status == 0) {
         job->error.status = status;
@@ -94,235 +83,22 @@ static void job_fail(struct job *job, int status, const char *text,
     job_cancel(job);
 }
 
-/* ---- events of the engine ------------------------------------------------ */
-
-static void measure(struct worker *w, struct job *job, uint32_t i,
-                    const struct infer_event *e)
-{
-    const uint32_t n = e->n_generated - job->n_seen[i];
-
-    if (n == 0)
-        return;
-    if (job->n_seen[i] == 0) {
-        histogram_add(&w->stats.ttft,
-                      (double)(e->now_ns - job->arrived_ns) * 1e-9);
-        if (e->choice == 0 && e->started_ns > job->arrived_ns)
-            histogram_add(&w->stats.queue,
-                          (double)(e->started_ns - job->arrived_ns) * 1e-9);
-    } else {
-        histogram_add(&w->stats.inter_token,
-                      (double)(e->now_ns - job->last_ns[i]) * 1e-9 / n);
-    }
-    job->n_seen[i] = e->n_generated;
-    job->last_ns[i] = e->now_ns;
-}
-
-static void add_tokens(struct chunk *c, uint32_t choice,
-                       const struct infer_event *e)
-{
-    struct job *job = c->job;
-
-    for (size_t i = 0; i < e->n_tokens; i++) {
-        const struct infer_token_info *t = &e->tokens[i];
-        const bool given = job->gen.echo && job->n_given[choice] < e->n_prompt;
-        const struct chunk_token mine = {
-            .id = t->id,
-            .text_offset = t->text_offset,
-            .logprob = t->logprob,
-            .n_top = t->n_top,
-            .first_top = (uint32_t)(c->tops.len / sizeof(struct infer_logprob)),
-            .given = given,
-        };
-
-        job->n_given[choice] += given;
-        buf_add(&c->tokens, &mine, sizeof(mine));
-        buf_add(&c->tops, t->top, t->n_top * sizeof(*t->top));
-    }
-}
-
-static void add_event(struct chunk *c, const struct infer_event *e)
-{
-    buf_add(&c->text, e->text, e->text_len);
-    if (c->job->gen.logprobs >= 0 || c->job->gen.return_token_ids)
-        add_tokens(c, c->choice, e);
-    c->finish = e->finish;
-    c->n_generated = e->n_generated;
-    c->n_prompt = e->n_prompt;
-    c->n_cached = e->n_cached;
-    c->started_ns = e->started_ns;
-    c->first_token_ns = e->first_token_ns;
-    c->now_ns = e->now_ns;
-}
-
-static void on_event(void *user, const struct infer_event *e)
-{
-    struct prompt *p = user;
-    struct job *job = p->job;
-    struct worker *w = job->worker;
-    const uint32_t i = p->index * job->gen.n + e->choice;
-    struct chunk *c = job->pending[i];
-
-    p->n_prompt = e->n_prompt;
-    p->n_cached = e->n_cached;
-    if (e->n_generated || e->finish)
-        prompt_started(w, p);
-    measure(w, job, i, e);
-    if (!c) {
-        c = chunk_create(CHUNK_DELTA, w, job);
-        job->pending[i] = c;
-        if (!c)
-            job_fail(job, INFER_ENOMEM, "out of memory", NULL);
-        else if (job->gen.stream)
-            emit(w, c);
-    }
-    if (c) {
-        c->choice = i;
-        add_event(c, e);
-        if (e->finish && !job->gen.stream) {
-            job->pending[i] = NULL;
-            emit(w, c);
-        }
-    }
-    if (e->finish == INFER_FINISH_ERROR)
-        job_fail(job, INFER_EFORMAT, "the model computed no number (NaN)",
-                 NULL);
-    if (e->request_done && ++job->n_finished == job->n_submitted)
-        job_done(w, job, NULL);
-}
-
 /* ---- what comes in ------------------------------------------------------- */
-
-static int tokenize_chat(struct worker *w, struct prompt *p,
-                         struct infer_error *err)
-{
-    size_t n;
-    const struct infer_part *parts = chat_parts(&p->chat, &n);
-    const int rc =
-        infer_tokenize_parts(w->model, parts, n, p->chat_bos, &p->tokens, err);
-
-    chat_prompt_release(&p->chat);
-    return rc;
-}
-
-static int tokenize_prompt(struct worker *w, struct prompt *p,
-                           struct infer_error *err)
-{
-    int64_t more;
-    int rc;
-
-    if (p->is_chat)
-        rc = tokenize_chat(w, p, err);
-    else if (p->text)
-        rc = infer_tokenize(w->model, p->text, p->len, true, true, &p->tokens,
-                            err);
-    else
-        return 0;
-    if (rc)
-        return rc;
-    free(p->text);
-    p->text = NULL;
-    if (p->tokens.n == 0) {
-        err->status = INFER_EINVAL;
-        strcpy(err->text, "the prompt has no tokens");
-        return INFER_EINVAL;
-    }
-    more = (int64_t)p->tokens.n - (int64_t)p->waiting;
-    p->waiting = p->tokens.n;
-    atomic_fetch_add_explicit(&w->waiting_tokens, more, memory_order_relaxed);
-    return 0;
-}
-
-static int submit_prompt(struct worker *w, struct prompt *p,
-                         struct infer_error *err)
-{
-    const struct job *job = p->job;
-    const struct generate *g = &job->gen;
-    const struct infer_request req = {
-        .prompt = p->tokens.ids,
-        .n_prompt = p->tokens.n,
-        .max_tokens = g->max_tokens,
-        .n = g->n,
-        .sampling = g->sampling,
-        .logprobs = g->logprobs,
-        .echo = g->echo,
-        .text_start = g->shape == SHAPE_CHAT,
-        .ignore_eos = g->ignore_eos,
-        .stop = (const char *const *)g->stop,
-        .n_stop = g->n_stop,
-        .stop_ids = g->stop_ids,
-        .n_stop_ids = g->n_stop_ids,
-        .grammar = g->grammar,
-        .cache_scope = job->cache_scope,
-        .priority = g->priority,
-        .deadline_ns = job->deadline_ns,
-        .cancel = &job->cancel,
-        .on_event = on_event,
-        .user = p,
-    };
-
-    return infer_engine_submit(w->engine, &req, err);
-}
-
-static bool generate_prepare(struct job *job)
-{
-    const size_t n = job->n_sequences;
-
-    job->pending = calloc(n, sizeof(struct chunk *));
-    job->last_ns = calloc(n, sizeof(*job->last_ns));
-    job->n_seen = calloc(n, sizeof(*job->n_seen));
-    job->n_given = calloc(n, sizeof(*job->n_given));
-    return job->pending && job->last_ns && job->n_seen && job->n_given;
-}
-
-static const char *prompt_name(const struct generate *g)
-{
-    return g->shape == SHAPE_CHAT ? "messages" : "prompt";
-}
-
-/*
- * All prompts are tokenized before the first is submitted, so a bad one stops
- * the request before it has begun. Should a later submit fail all the same,
- * the earlier prompts are cancelled and the last of them ends the job.
- */
-static void start_generate(struct worker *w, struct job *job)
-{
-    struct generate *g = &job->gen;
-    struct infer_error err = {0};
-    int rc = 0;
-
-    if (!generate_prepare(job)) {
-        job_fail(job, INFER_ENOMEM, "out of memory", NULL);
-        job_done(w, job, NULL);
-        return;
-    }
-    for (size_t i = 0; rc == 0 && i < g->n_prompts; i++)
-        rc = tokenize_prompt(w, &g->prompts[i], &err);
-    for (size_t i = 0; rc == 0 && i < g->n_prompts; i++) {
-        rc = submit_prompt(w, &g->prompts[i], &err);
-        job->n_submitted += rc == 0;
-    }
-    if (rc)
-        job_fail(job, rc, err.text,
-                 rc == INFER_EUNSUPPORTED ? "response_format"
-                 : rc == INFER_EINVAL || rc == INFER_ETOOLONG ? prompt_name(g)
-                                                              : NULL);
-    if (job->n_submitted == 0)
-        job_done(w, job, NULL);
-}
 
 void worker_encoded(struct worker *w, struct job *job)
 {
     struct buf body = {0};
 
     if (job->error.status == 0 && job->enc.late)
-        job_fail(job, WORKER_LATE, "the deadline passed before the last result",
-                 "deadline_ms");
+        worker_fail(job, WORKER_LATE,
+                    "the deadline passed before the last result",
+                    "deadline_ms");
     if (job->error.status == 0 && !job_cancelled(job))
         encode_reply(w, job, &body);
     if (job->enc.started_ns > job->arrived_ns)
         histogram_add(&w->stats.queue,
                       (double)(job->enc.started_ns - job->arrived_ns) * 1e-9);
-    job_done(w, job, &body);
+    worker_done(w, job, &body);
 }
 
 static void start_encode(struct worker *w, struct job *job)
@@ -351,11 +127,11 @@ static void start_job(struct worker *w, struct job *job)
     int rc;
 
     if (job_cancelled(job)) {
-        job_done(w, job, NULL);
+        worker_done(w, job, NULL);
         return;
     }
     if (job->kind == JOB_GENERATE) {
-        start_generate(w, job);
+        generate_start(w, job);
         return;
     }
     if (job->kind == JOB_ENCODE) {
@@ -365,7 +141,7 @@ static void start_job(struct worker *w, struct job *job)
     rc = token_job(w, job, &body);
     if (rc)
         buf_release(&body);
-    job_done(w, job, rc ? NULL : &body);
+    worker_done(w, job, rc ? NULL : &body);
 }
 
 static void queue(struct worker *w, struct job *first, struct job *last)
@@ -510,81 +286,6 @@ static void idle(struct worker *w)
         continue;
 }
 
-/* Classifiers that are averaged must mean the same by each score. */
-static int check_member(const struct worker *w, size_t i,
-                        struct infer_error *err)
-{
-    const struct infer_model_info *a = infer_model_info(w->model);
-    const struct infer_model_info *b = infer_model_info(w->members[i].model);
-    bool same = a->task == INFER_TASK_CLASSIFY && b->task == a->task &&
-                a->n_classes == b->n_classes && a->classifier == b->classifier;
-
-    for (uint32_t c = 0; same && c < a->n_classes; c++)
-        same = strcmp(a->labels[c], b->labels[c]) == 0;
-    return same ? 0
-                : config_fail(err, INFER_EINVAL,
-                              "'%s' and '%s' are not classifiers of the same "
-                              "classes",
-                              a->path, b->path);
-}
-
-static int load_encoders(struct worker *w, struct infer_error *err)
-{
-    const struct engine_config *c = &w->config->engine;
-    const struct infer_model_params mp = {.cpu = w->cpu};
-    int rc = 0;
-
-    for (size_t i = 0; i < w->n_members && rc == 0; i++) {
-        struct member *m = &w->members[i];
-        struct infer_batcher_params bp = {
-            .max_tokens = (uint32_t)c->step_tokens, .max_waiting = UINT32_MAX};
-
-        if (i > 0) {
-            rc = infer_model_load(&m->model, w->config->more.items[i - 1], &mp,
-                                  err);
-            if (rc == 0)
-                rc = check_member(w, i, err);
-        }
-        if (rc == 0 && bp.max_tokens < infer_model_info(m->model)->n_ctx_train)
-            bp.max_tokens = infer_model_info(m->model)->n_ctx_train;
-        if (rc == 0)
-            rc = infer_batcher_create(&m->batcher, m->model, w->team, &bp, err);
-    }
-    return rc;
-}
-
-static int load(struct worker *w, struct infer_error *err)
-{
-    const struct engine_config *c = &w->config->engine;
-    const struct infer_model_params mp = {.cpu = w->cpu};
-    const struct infer_engine_params ep = {
-        .n_ctx = (uint32_t)c->ctx,
-        .max_running = (uint32_t)c->max_running,
-        /* admission counts before; the engine must never be the one to say
-         * no to half a batch */
-        .max_waiting = (uint32_t)(c->max_waiting + c->max_running),
-        .step_tokens = (uint32_t)c->step_tokens,
-        .kv_tokens = (uint64_t)c->kv_tokens,
-        .kv_type = c->kv_type ? INFER_KV_F32 : INFER_KV_F16,
-        .no_prefix_cache = !c->prefix_cache,
-    };
-    int rc = infer_model_load(&w->model, w->config->path, &mp, err);
-
-    w->members[0].model = w->model;
-    if (rc == 0 && infer_model_info(w->model)->task != INFER_TASK_GENERATE)
-        return load_encoders(w, err);
-    if (rc == 0 && w->n_members > 1)
-        rc = config_fail(err, INFER_EINVAL,
-                         "'%s' generates text: only classifiers can be an "
-                         "ensemble",
-                         w->config->path);
-    if (rc == 0)
-        rc = infer_engine_create(&w->engine, w->model, w->team, &ep, err);
-    if (rc == 0)
-        w->engine_bytes = infer_engine_bytes(w->model, &ep);
-    return rc;
-}
-
 static bool announce(struct worker *w)
 {
     struct infer_error err = {0};
@@ -594,7 +295,7 @@ static bool announce(struct worker *w)
     /* SentencePiece and protobuf set up globals; and two models that load at
      * once only compete for the disk */
     pthread_mutex_lock(w->loading);
-    rc = load(w, &err);
+    rc = worker_load(w, &err);
     pthread_mutex_unlock(w->loading);
     c = chunk_create(rc ? CHUNK_FAILED : CHUNK_LOADED, w, NULL);
     if (rc == 0) {
@@ -623,7 +324,7 @@ static void give_back(struct worker *w)
     take_mail(w);
     while ((job = dequeue(w)) != NULL) {
         job_cancel(job);
-        job_done(w, job, NULL);
+        worker_done(w, job, NULL);
     }
     infer_engine_free(w->engine);
     w->engine = NULL;

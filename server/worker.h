@@ -68,8 +68,27 @@ struct worker {
     struct chunk *out, *out_last;     /* made in this step */
 };
 
-/* The thread: all results of an encoding job are there. */
+/* ---- the thread's own functions ------------------------------------------ */
+
+/* Queue a chunk for the loop; it goes with the others of this step. */
+void worker_emit(struct worker *w, struct chunk *c);
+/* The job goes home; body (may be NULL) is taken over. */
+void worker_done(struct worker *w, struct job *job, struct buf *body);
+/* Remember the first error of a job, and stop what runs of it. param: static */
+void worker_fail(struct job *job, int status, const char *text,
+                 const char *param);
+/* All results of an encoding job are there. */
 void worker_encoded(struct worker *w, struct job *job);
+
+/* worker_load.c. On failure what was made stays, for worker_release(). */
+int worker_load(struct worker *w, struct infer_error *err);
+
+/* generatejob.c: tokenize and hand over. */
+void generate_start(struct worker *w, struct job *job);
+/* Its tokens no longer wait. */
+void generate_started(struct worker *w, struct prompt *p);
+
+/* ---- the loop's ---------------------------------------------------------- */
 
 int worker_start(struct worker *w, struct infer_error *err);
 /* Loop: hand over a job. */
