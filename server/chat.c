@@ -16,6 +16,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *chat_family_name(enum chat_family family)
+{
+    static const char *const names[] = {
+        [CHAT_CHATML] = "chatml",
+        [CHAT_LLAMA2] = "llama-2",
+        [CHAT_LLAMA3] = "llama-3",
+        [CHAT_MISTRAL_V1] = "mistral-v1",
+        [CHAT_MISTRAL_V3] = "mistral-v3",
+        [CHAT_MISTRAL_TEKKEN] = "mistral-tekken",
+        [CHAT_MISTRAL_V7] = "mistral-v7",
+        [CHAT_GEMMA] = "gemma",
+        [CHAT_PHI3] = "phi-3",
+        [CHAT_ZEPHYR] = "zephyr",
+        [CHAT_PLAIN] = "plain",
+    };
+
+    return names[family];
+}
+
 /* ---- recognition --------------------------------------------------------- */
 
 static bool has(const char *text, const char *mark)

@@ -57,6 +57,9 @@ struct chat_message {
     size_t len;
 };
 
+/* The word of the option; NULL for CHAT_AUTO. Static. */
+const char *chat_family_name(enum chat_family family);
+
 /*
  * What a model's template is.
  *

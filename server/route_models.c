@@ -13,6 +13,18 @@ static const char *const tasks[] = {
     [INFER_TASK_RERANK] = "rerank",
 };
 
+/* null: /v1/chat/completions would refuse this model. */
+static void write_chat(struct json *j, const struct worker *w)
+{
+    const char *family = chat_family_name(w->chat.family);
+
+    json_key(j, "chat");
+    if (family)
+        json_str(j, family);
+    else
+        json_null(j);
+}
+
 static void write_info(struct json *j, const struct worker *w)
 {
     const struct infer_model_info *m = w->info;
@@ -27,6 +39,8 @@ static void write_info(struct json *j, const struct worker *w)
     json_key_uint(j, "vocabulary", m->n_vocab);
     json_key_uint(j, "context", w->n_ctx);
     json_key_uint(j, "context_trained", m->n_ctx_train);
+    if (m->task == INFER_TASK_GENERATE)
+        write_chat(j, w);
     if (m->task == INFER_TASK_EMBED)
         json_key_uint(j, "dimensions", m->n_out);
     if (m->n_classes)

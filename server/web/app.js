@@ -1,5 +1,6 @@
 // app.js - the playground: tabs, the key, and which models there are.
 import * as api from "./api.js";
+import * as chat from "./chat.js";
 import * as classify from "./classify.js";
 import * as generate from "./generate.js";
 import * as server from "./server.js";
@@ -7,7 +8,7 @@ import * as similarity from "./similarity.js";
 import { $, tabs } from "./ui.js";
 
 const state = document.getElementById("state");
-const sections = { generate, classify, similarity, server };
+const sections = { generate, chat, classify, similarity, server };
 let visible = "generate";
 
 function show(models) {

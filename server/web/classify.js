@@ -91,7 +91,7 @@ form.addEventListener("keydown", (e) => {
 const drawCode = codePanel(panel, "v1/classify", request);
 
 export function setModels(models) {
-  pickModels(panel, models, "classify", () =>
+  pickModels(panel, models, (meta) => meta.task === "classify", () =>
     "No classifier is served. infer-train classify makes one of labelled examples; then start inferd with --model classifier.gguf beside the others.");
   drawCode();
 }

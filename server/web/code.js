@@ -17,7 +17,7 @@ const reply = await response.json();
 if (!response.ok) throw new Error(reply.error.message);
 console.log(reply);`;
 
-const readStream = `
+const readStream = (text) => `
 if (!response.ok) throw new Error((await response.json()).error.message);
 
 let rest = "";
@@ -31,7 +31,7 @@ for (const reader = text.getReader(); ;) {
     if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
     const chunk = JSON.parse(line.slice(6));
     if (chunk.error) throw new Error(chunk.error.message);
-    console.log(chunk.choices[0]?.text ?? chunk.usage);
+    console.log(chunk.choices[0]?.${text} ?? chunk.usage);
   }
 }`;
 
@@ -45,7 +45,7 @@ function script(path, body) {
   },
   body: JSON.stringify(${json}),
 });
-${(body.stream ? readStream : read).slice(1)}`;
+${(body.stream ? readStream(body.messages ? "delta.content" : "text") : read).slice(1)}`;
 }
 
 // Fill <details class="code"> of a panel; the function returned redraws it.

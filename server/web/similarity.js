@@ -78,7 +78,7 @@ form.addEventListener("submit", (e) => { e.preventDefault(); run(); });
 const drawCode = codePanel(panel, "v1/embeddings", request);
 
 export function setModels(models) {
-  pickModels(panel, models, "embed", () =>
+  pickModels(panel, models, (meta) => meta.task === "embed", () =>
     "No embedding model is served, so texts cannot be compared here yet. infer-train embed makes one, and GGUF files of BERT-like embedders work too: start inferd with --model embedder.gguf beside the others.");
   drawCode();
 }

@@ -56,9 +56,9 @@ export function tabs(list, changed) {
   select(named() ?? all[0]);
 }
 
-// Fill a picker with the models of one task; without any, say why instead.
-export function pickModels(panel, models, task, advice) {
-  const mine = models.filter((m) => m.meta?.task === task);
+// Fill a picker with the models that fit; without any, say why instead.
+export function pickModels(panel, models, fits, advice) {
+  const mine = models.filter((m) => m.meta && fits(m.meta));
   const waiting = models.filter((m) => !m.meta);
   const picker = $("select[name=model]", panel);
   const old = picker.value;

@@ -52,6 +52,15 @@ class ChatCase(Case):
 
 
 class Chat(ChatCase):
+    def test_models_say_which_template(self):
+        models = {m["id"]: m["meta"]["chat"]
+                  for m in self.s.get("/v1/models").json["data"]}
+        self.assertEqual(models, {"plain": "plain", "chatml": "chatml",
+                                  "unknown": None, "none": None})
+        for name, family in models.items():
+            self.assertEqual(self.chat(model=name).status,
+                             200 if family else 400)
+
     def test_shape(self):
         r = self.chat()
         self.assertEqual(r.status, 200, r)

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "server/chat.h"
+#include "server/config.h"
 
 #include <string.h>
 
@@ -318,12 +319,32 @@ static void test_trust(void **state)
     }
 }
 
+/* A family is called what the option calls it. */
+static void test_names(void **state)
+{
+    const struct option *o = config_find("chat_template", 13);
+    struct infer_error err = {0};
+
+    (void)state;
+    assert_null(chat_family_name(CHAT_AUTO));
+    for (int f = CHAT_CHATML; f <= CHAT_PLAIN; f++) {
+        int64_t found = -1;
+
+        assert_int_equal(config_number(o, "name",
+                                       chat_family_name((enum chat_family)f),
+                                       &found, &err),
+                         0);
+        assert_int_equal(found, f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_families),
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_trust),
+        cmocka_unit_test(test_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

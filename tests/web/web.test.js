@@ -169,9 +169,9 @@ test("tabs and controls work by keyboard and have names", async () => {
   const page = await open();
   await page.focus("#tab-generate");
   await page.keyboard.press("ArrowRight");
-  assert.equal(await page.isVisible("#classify"), true);
+  assert.equal(await page.isVisible("#chat"), true);
   assert.equal(await page.isVisible("#generate"), false);
-  assert.equal(await page.evaluate(() => document.activeElement.id), "tab-classify");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "tab-chat");
   await page.keyboard.press("End");
   assert.equal(await page.isVisible("#server"), true);
   const nameless = await page.$$eval("input, select, textarea, button", (all) => all.filter((e) =>
