@@ -121,10 +121,21 @@ struct block {
     size_t n_i, n_j; /* units: row blocks, column blocks */
 };
 
-/* Rows of a unit, at most: those whose inputs fit a member's work space. */
-static size_t unit_rows(const struct bf16_kernels *kern, size_t k)
+/* Inputs of A packed at once. C is read and written once for each part, so of
+ * wide ones there are fewer. */
+static size_t part_inputs(const struct bf16_kernels *kern,
+                          const struct block *x)
 {
-    const size_t step = even_part(kern, k ? k : 1, kern->k_max);
+    const size_t wide = x->p->ta && x->p->n > x->p->m;
+
+    return even_part(kern, x->k ? x->k : 1,
+                     wide ? 2 * kern->k_max : kern->k_max);
+}
+
+/* Rows of a unit, at most: those whose inputs fit a member's work space. */
+static size_t unit_rows(const struct bf16_kernels *kern, const struct block *x)
+{
+    const size_t step = part_inputs(kern, x);
     const size_t fit = kern->unit_words / (step / 2);
 
     return min_size(kern->unit_rows, fit / kern->tile_rows * kern->tile_rows);
@@ -162,16 +173,24 @@ static void set_beside_units(const struct bf16_kernels *kern, struct block *x,
     x->n_j = 1;
 }
 
+/* Whether members share the columns: of a wide C whose rows fit one unit, so
+ * that each reads its own part of B only. */
+static bool by_columns(const struct block *x, size_t n_units, size_t members)
+{
+    return x->p->ta && n_units == 1 && x->p->n > x->p->m &&
+           x->n >= members * UNIT_ROWS_MIN;
+}
+
 static void set_units(const struct bf16_kernels *kern, struct block *x,
                       int n_members)
 {
     const size_t members = (size_t)n_members;
     const size_t m = x->p->m;
     const size_t panels = ceil_div(x->n, BF16_N);
-    size_t n = ceil_div(m, unit_rows(kern, x->k));
+    size_t n = ceil_div(m, unit_rows(kern, x));
 
     x->n_j = 1;
-    if (m >= UNIT_ROWS_MIN * members)
+    if (m >= UNIT_ROWS_MIN * members && !by_columns(x, n, members))
         n = ceil_div(n, members) * members;
     else
         x->n_j = min_size(panels, members);
@@ -257,7 +276,7 @@ static void run_unit(const struct bf16_kernels *kern, const struct block *x,
     const size_t i = unit / x->n_j, j = unit % x->n_j;
     const size_t row = i * x->rows;
     const size_t rows = min_size(x->rows, p->m - row);
-    const size_t step = even_part(kern, x->k, kern->k_max);
+    const size_t step = part_inputs(kern, x);
     size_t at = 0;
 
     float *sums = p->a_sums && x->n0 == 0 && j == 0 ? p->a_sums + row : NULL;
@@ -375,7 +394,7 @@ static void end(const struct bf16_kernels *kern)
 static struct bf16_source b_at(const struct train_product *p, size_t k,
                                size_t n)
 {
-    const struct bf16_source b = {p->b16 ? NULL : p->b, p->b16, p->ldb};
+    const struct bf16_source b = {p->b, NULL, p->ldb};
 
     return bf16_from(b, p->tb ? n * p->ldb + k : k * p->ldb + n);
 }
@@ -452,7 +471,7 @@ void train_bf16_phase(struct infer_member *me, const struct bf16_work *w,
     infer_team_barrier(me);
     if (p->packed) {
         x.b = p->packed->data;
-        x.stride = train_bf16_panel_words(&w->kernels, p->k);
+        x.stride = train_bf16_panel_words(&w->kernels, p->packed->k);
     }
     for (x.n0 = 0; x.n0 < p->n; x.n0 += nb) {
         x.n = min_size(nb, p->n - x.n0);
@@ -491,7 +510,7 @@ void train_bf16_alone(const struct bf16_work *w, const struct bf16_scratch *s,
 
     if (p->packed) {
         x.b = p->packed->data;
-        x.stride = train_bf16_panel_words(&w->kernels, p->k);
+        x.stride = train_bf16_panel_words(&w->kernels, p->packed->k);
         alone_block(w, s, &x);
         return;
     }

@@ -58,6 +58,28 @@ void bf16_pack_panels(const struct bf16_kernels *kern, uint32_t *dst, bool tb,
     zero_tail(kern, dst, k, first, last);
 }
 
+void train_packed_rows(struct train_packed *packed, const float *b, size_t ldb,
+                       size_t row, size_t rows, size_t c0, size_t c1)
+{
+    const struct bf16_kernels *kern = &packed->kernels;
+    const size_t stride = train_bf16_panel_words(kern, packed->k);
+    const size_t used = ceil_div(rows, 2) * BF16_N;
+    const size_t end = round_up(rows, kern->k_unit) / 2 * BF16_N;
+
+    for (size_t col = c0; col < round_up(c1, BF16_N); col += BF16_LANES) {
+        const size_t width = col < c1 ? min_size(BF16_LANES, c1 - col) : 0;
+        uint32_t *to = packed->data + col / BF16_N * stride + row / 2 * BF16_N +
+                       col % BF16_N;
+
+        kern->across(
+            to, BF16_N, BF16_LANES,
+            (struct bf16_source){b + (width ? col - c0 : 0), NULL, ldb},
+            (int)width, rows);
+        for (size_t i = used; i < end; i += BF16_N)
+            memset(to + i, 0, BF16_LANES * sizeof(*to));
+    }
+}
+
 void train_bf16_pack_panels(const struct bf16_kernels *kern, uint32_t *dst,
                             bool tb, const float *b, size_t ldb, size_t n,
                             size_t k)

@@ -68,7 +68,7 @@ struct train_product {
     /* Not with ta. If a or c is NULL, what is made, or finished, is in room of
      * the member's own, where train_gemm_fits(); else it is all in a and c. */
     const struct train_beside *beside;
-    const uint16_t *a16, *b16; /* bfloat16, instead of a, b; or NULL */
+    const uint16_t *a16; /* a in bfloat16 instead, or NULL */
 };
 
 /*
@@ -93,7 +93,7 @@ struct bf16_kernels;
 const struct bf16_kernels *train_gemm_kernels(const struct train_gemm_ctx *ctx);
 
 /* Whether products of n columns and k inputs may have work beside with a or c
- * NULL. Never in F32, which has no a16 and b16 either. */
+ * NULL. Never in F32, which has no a16 either. */
 bool train_gemm_fits(const struct train_gemm_ctx *ctx, size_t n, size_t k,
                      bool whole);
 
@@ -138,6 +138,13 @@ void train_packed_fill(const struct train_gemm_ctx *ctx,
 void train_packed_fill_phase(struct infer_member *me,
                              struct train_packed *packed, bool tb,
                              const float *b, size_t ldb);
+
+/* Rows [row, row + rows) of op(B) = B, columns [c0, c1): b [rows][ldb] at
+ * column c0. row is a multiple of TRAIN_ROW_BLOCK and c0 of 32, as they come to
+ * train_beside.finish. Products may then have fewer inputs than k: those
+ * written last. */
+void train_packed_rows(struct train_packed *packed, const float *b, size_t ldb,
+                       size_t row, size_t rows, size_t c0, size_t c1);
 
 /* ---- OpenBLAS ------------------------------------------------------------ */
 

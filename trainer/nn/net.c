@@ -175,9 +175,10 @@ static void carve_shared(struct net *net, struct carver *c, int n_threads)
     net->dx = carve_f(c, rows, d);
     net->wide = carve_f(c, rows, nq > d ? nq : d);
     net->drop = s->dropout > 0 ? carve_f(c, rows, d) : NULL;
-    net->act = carve_kept(net, c, rows, s->d_ff);
-    net->normed = net->half ? carve_kept(net, c, rows, d)
-                            : (struct net_kept){.f32 = net->wide};
+    if (!net->half) {
+        net->act.f32 = carve_f(c, rows, s->d_ff);
+        net->normed.f32 = net->wide;
+    }
     if (s->encoder)
         net->pooled = carve_f(c, net->max_batch, d);
     else
@@ -224,7 +225,16 @@ static int reserve(struct net *net, struct infer_error *err)
 {
     const int n_threads = infer_team_size(net->team);
     struct carver c = {0};
+    int status = INFER_OK;
 
+    if (net->half)
+        status = train_packed_create(&net->act.packed, net->gemm, net->max_rows,
+                                     net->shape.d_ff, err);
+    if (net->half && !status)
+        status = train_packed_create(&net->normed.packed, net->gemm,
+                                     net->max_rows, net->shape.d_model, err);
+    if (status)
+        return status;
     carve_all(net, &c, n_threads);
     net->arena = mmap(NULL, c.used, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -316,6 +326,8 @@ void net_free(struct net *net)
 {
     if (!net)
         return;
+    train_packed_free(net->act.packed);
+    train_packed_free(net->normed.packed);
     train_gemm_free(net->gemm);
     if (net->arena)
         munmap(net->arena, net->arena_bytes);

@@ -35,7 +35,7 @@ static void input_back(struct infer_member *me, struct net *net, float *dx,
 /* dW [n][k] += dy^T x, dbias [n] += sums of dy */
 static void weight_back(struct infer_member *me, struct net *net,
                         const struct net_linear *l, struct net_kept dy,
-                        struct net_kept x, size_t n, size_t k)
+                        struct net_input x, size_t n, size_t k)
 {
     float *db = l->bias == NET_NONE ? NULL : net->grads + l->bias;
 
@@ -49,7 +49,7 @@ static void weight_back(struct infer_member *me, struct net *net,
                                              .a16 = dy.bf16,
                                              .lda = n,
                                              .b = x.f32,
-                                             .b16 = x.bf16,
+                                             .packed = x.packed,
                                              .ldb = k,
                                              .beta = 1.0f,
                                              .c = net->grads + l->w,
@@ -81,7 +81,7 @@ static void block_back(const struct norm_back *m, float *dy, size_t row,
         net->ops->layernorm_back(dx, dw, dw + d, dy, dy, x, p + m->w, p + m->b,
                                  m->stat + 2 * row, rows, d);
     if (net->half)
-        net->ops->narrow(net->normed.bf16 + row * d, dy, rows * d);
+        train_packed_rows(net->normed.packed, dy, d, row, rows, 0, d);
 }
 
 static void finish_norm_back(const void *arg, float *c, size_t ldc, size_t row,
@@ -163,22 +163,23 @@ static void finish_activation_back(const void *arg, float *c, size_t ldc,
 {
     const struct activation_back *a = arg;
     const struct net *net = a->net;
-    const size_t f = net->shape.d_ff, in = net_up_width(&net->shape);
+    const size_t in = net_up_width(&net->shape);
     float part[2 * NET_UP_PART];
 
     if (a->u.f32) {
-        activate_back(net, a->u.f32 + row * in, c, rows, f);
+        activate_back(net, a->u.f32 + row * in, c, rows, net->shape.d_ff);
         return;
     }
-    for (size_t r = row; r < row + rows; r++, c += ldc)
+    for (size_t r = 0; r < rows; r++)
         for (size_t at = c0; at < c1; at += NET_UP_PART) {
             const size_t n = c1 - at < NET_UP_PART ? c1 - at : NET_UP_PART;
+            uint16_t *u = a->u.bf16 + (row + r) * in;
 
-            net_up_load(net, part, a->u.bf16 + r * in, at, n);
-            activate_back(net, part, c + at - c0, 1, n);
-            net_up_store(net, a->u.bf16 + r * in, part, at, n);
-            net->ops->narrow(net->act.bf16 + r * f + at, c + at - c0, n);
+            net_up_load(net, part, u, at, n);
+            activate_back(net, part, c + r * ldc + at - c0, 1, n);
+            net_up_store(net, u, part, at, n);
         }
+    train_packed_rows(net->act.packed, c, ldc, row, rows, c0, c1);
 }
 
 static void ffn_back(struct infer_member *me, struct net *net, uint32_t i)
@@ -209,7 +210,7 @@ static void attention_back(struct infer_member *me, struct net *net, uint32_t i)
     const struct norm_back norm = {net, y->x, y->stat1, y->norm1, y->norm1_b};
 
     input_back(me, net, net->wide, dy, y->out.w, d, nq, NULL);
-    weight_back(me, net, &y->out, dy, (struct net_kept){.f32 = y->att}, d, nq);
+    weight_back(me, net, &y->out, dy, (struct net_input){.f32 = y->att}, d, nq);
     for (int64_t unit; (unit = infer_team_take(me, units, 1)) >= 0;)
         net->ops->attention_back(&a, (size_t)unit, net->scratch[me->id]);
     norm_linear_back(me, net, &norm, &y->qkv_at, y->qkv, net_nqkv(s));

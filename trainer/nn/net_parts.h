@@ -20,6 +20,12 @@ struct net_kept {
     uint16_t *bf16;
 };
 
+/* Rows that only a weight's gradient reads: f32, or packed for that. */
+struct net_input {
+    float *f32;
+    struct train_packed *packed;
+};
+
 struct net_layer {
     size_t norm1, norm1_b, norm2, norm2_b;
     struct net_linear qkv_at, out, up, down;
@@ -39,7 +45,7 @@ struct net {
     struct train_gemm_ctx *gemm;
     const struct nn_layers *ops;
     size_t max_rows, max_tokens, max_batch;
-    bool half; /* struct net_kept are bfloat16 */
+    bool half; /* struct net_kept are bfloat16, net_input are packed */
 
     size_t n_values, n_table;
     struct net_param *table; /* [n_table] */
@@ -49,19 +55,19 @@ struct net {
 
     void *arena; /* all below, and the layers' arrays */
     size_t arena_bytes;
-    float *x_out;           /* [R][D] after the last layer */
-    float *stat_out;        /* [R][2] */
-    float *h;               /* [R][D] normed rows */
-    float *dx;              /* [R][D] gradient of the residual stream */
-    float *wide;            /* [R][max(D, H K)] gradient on its way */
-    float *drop;            /* [R][D] dropped rows; NULL without dropout */
-    struct net_kept act;    /* [R][F] what down multiplied, in backward */
-    struct net_kept normed; /* [R][D] what qkv and up did; f32: wide */
-    float *logits;          /* [head_rows][V]; decoders only, as the next */
-    float *loss, *nll;      /* [R] */
-    float *pooled;          /* [B][D]; encoders only */
-    float *cs;              /* [max_tokens][K/2][2] */
-    float **scratch;        /* [threads] -> attention, one head */
+    float *x_out;            /* [R][D] after the last layer */
+    float *stat_out;         /* [R][2] */
+    float *h;                /* [R][D] normed rows */
+    float *dx;               /* [R][D] gradient of the residual stream */
+    float *wide;             /* [R][max(D, H K)] gradient on its way */
+    float *drop;             /* [R][D] dropped rows; NULL without dropout */
+    struct net_input act;    /* [R][F] what down multiplied, in backward */
+    struct net_input normed; /* [R][D] what qkv and up did; f32: wide */
+    float *logits;           /* [head_rows][V]; decoders only, as the next */
+    float *loss, *nll;       /* [R] */
+    float *pooled;           /* [B][D]; encoders only */
+    float *cs;               /* [max_tokens][K/2][2] */
+    float **scratch;         /* [threads] -> attention, one head */
     float *partial; /* [R / TRAIN_ROW_BLOCK][2][D] gradients of a norm */
     size_t head_rows;
 
