@@ -41,14 +41,14 @@ static int parse(struct enc_classify *o, const char *const *argv,
          "label of texts that belong to no class"},
         {"oos-recall", TRAIN_OPT_REAL, &o->oos_recall, "X", 0, 1,
          "share of those to refuse, sets the threshold (0.6)"},
-        {"dense", TRAIN_OPT_FLAG, &o->recipe.dense, "", 0, 0,
-         "a hidden layer between vector and labels"},
+        {"plain-head", TRAIN_OPT_FLAG, &o->recipe.plain, "", 0, 0,
+         "no hidden layer between vector and labels"},
         {"balance", TRAIN_OPT_CHOICE, &o->balance, "none|weights|sampling", 0,
          0, "of rare classes (none)"},
         {"label-smoothing", TRAIN_OPT_REAL, &o->smoothing, "X", 0, 0.9,
          "share (0.1)"},
         {"epochs", TRAIN_OPT_COUNT, &o->epochs, "N", 1, 4096,
-         "passes over the examples (20)"},
+         "passes over the examples (10)"},
         {"time", TRAIN_OPT_TIME, &o->time, "T", 1, 1e8,
          "end after the epoch that passes it"},
         {"patience", TRAIN_OPT_COUNT, &o->patience, "N", 1, 4096,
@@ -76,7 +76,7 @@ int train_cmd_classify(const char *const *argv)
         .val_share = 0.1,
         .smoothing = 0.1,
         .oos_recall = 0.6,
-        .epochs = 20};
+        .epochs = 10};
     struct infer_error err = {0};
     int status = parse(&o, argv, &err), rc;
 

@@ -25,6 +25,8 @@ static int parse(struct enc_embed *o, const char *const *argv,
         {"out", TRAIN_OPT_TEXT, &o->out, "RUN", 0, 0, "folder of the run"},
         {"texts", TRAIN_OPT_TEXT, &o->texts, "COLUMN", 0, 0,
          "column or field of a group's texts (texts)"},
+        {"cut", TRAIN_OPT_FLAG, &o->cut, "", 0, 0,
+         "a text alone is a group: its halves and its middle"},
         {"pair", TRAIN_OPT_TEXT, &o->pair, "COLUMN", 0, 0,
          "of more texts of the group"},
         {"negatives", TRAIN_OPT_TEXT, &o->negatives, "COLUMN", 0, 0,
@@ -86,7 +88,10 @@ int train_cmd_embed(const char *const *argv)
                           .pair_share = 1.0,
                           .epochs = 10};
     struct infer_error err = {0};
-    int status = parse(&o, argv, &err), rc;
+    int status, rc;
+
+    o.recipe.drop_vector = 0.0; /* directions count, not values */
+    status = parse(&o, argv, &err);
 
     if (status == 0)
         status = enc_embed_check(&o, &err);

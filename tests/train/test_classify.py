@@ -192,6 +192,18 @@ class Embed(unittest.TestCase):
             self.assertGreater(s["ndcg@10"], 0.8)
         self.assertIn(b"inferd.embedding.dimensions", read(run, "model.gguf"))
 
+    def test_cut(self):
+        data = write("e2/train.csv", as_csv(examples(60)))
+        done = must("embed", "--out", scratch("e2/run"), data, "--texts",
+                    "text", "--cut", "--epochs", "1", *TINY)
+        self.assertRegex(done.out, r"^60 groups, 180 texts")
+        classify("e2/classes", data, "--epochs", "1", "--init",
+                 scratch("e2/run/model.gguf"))
+        short = write("e2/short.csv", "text\na\nb\n")
+        done = train("embed", "--out", scratch("e2/no"), short, "--texts",
+                     "text", "--cut", *TINY)
+        self.assertIn("no text is long enough", done.err)
+
     def test_group_of_one(self):
         data = write("e1/train.jsonl", '{"texts": ["a b", "c"]}\n'
                                        '{"texts": ["alone"]}\n')

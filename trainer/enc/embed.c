@@ -175,6 +175,34 @@ static int add_text(struct run *r, const char *text, size_t len, void *to)
     return enc_texts_add(&r->texts, &r->model, text, len, NULL, 0, r->err);
 }
 
+/* Where to cut near a place: behind a space, or else between characters. */
+static size_t cut_at(const char *text, size_t len, size_t near)
+{
+    size_t at = near;
+
+    while (at < len && text[at] != ' ')
+        at++;
+    if (at >= len - len / 8)
+        for (at = near; at < len && ((unsigned char)text[at] & 0xc0) == 0x80;)
+            at++;
+    return at;
+}
+
+/* Halves and middle of a text; texts too short for that are no group. */
+static int add_cuts(struct run *r, const char *text, size_t len, void *to)
+{
+    const size_t q = cut_at(text, len, len / 4), h = cut_at(text, len, len / 2);
+    const size_t e = cut_at(text, len, len - len / 4);
+    int status;
+
+    if (q == 0 || q >= h || h >= e || e >= len)
+        return 0;
+    status = add_text(r, text, h, to);
+    if (status == 0)
+        status = add_text(r, text + h, len - h, to);
+    return status == 0 ? add_text(r, text + q, e - q, to) : status;
+}
+
 static int add_group(struct run *r, const struct train_table *t, size_t row)
 {
     struct group *g = &r->groups[r->n];
@@ -183,7 +211,10 @@ static int add_group(struct run *r, const struct train_table *t, size_t row)
     int status;
 
     *g = (struct group){.first = (uint32_t)r->texts.n};
-    status = each_item(r, train_table_cell(t, row, 0), add_text, &g->n);
+    status = each_item(r, train_table_cell(t, row, 0),
+                       r->o->cut ? add_cuts : add_text, &g->n);
+    if (r->o->cut && g->n == 0)
+        return status;
     if (status == 0 && r->o->pair)
         status =
             each_item(r, train_table_cell(t, row, column++), add_text, &g->n);
@@ -402,8 +433,11 @@ static int end_epoch(struct run *r, double loss, uint64_t started)
             enc_pairs_spearman(&r->model, &r->val, r->dims[0], &rho, r->err);
     if (status != 0)
         return status;
-    printf("epoch %2llu  %6.1f s  loss %.4f  val Spearman %.4f\n",
-           (unsigned long long)r->epoch + 1, r->seconds, loss, rho);
+    printf("epoch %2llu  %6.1f s  loss %.4f", (unsigned long long)r->epoch + 1,
+           r->seconds, loss);
+    if (r->val.n)
+        printf("  val Spearman %.4f", rho);
+    printf("\n");
     fflush(stdout);
     f = enc_paper_open(r->o->out, "metrics.csv", r->epoch ? "a" : "w");
     if (f && r->epoch == 0)
@@ -599,6 +633,8 @@ int enc_embed_run(const struct enc_embed *o, const char *const *argv,
         status = encode(&r);
     if (status == 0)
         status = enc_paper_config(o->out, argv, err);
+    if (status == 0 && r.n == 0)
+        status = infer_fail(err, INFER_EINVAL, "no text is long enough to cut");
     if (status == 0) {
         printf("%zu groups, %zu texts, %zu scored pairs, %zu to validate; %.2f "
                "M parameters and %u n-gram rows\n",

@@ -23,9 +23,10 @@ struct enc_embed {
     struct train_table_options table;
     const char *texts, *pair, *negatives; /* columns of groups; the last two
                                              may be NULL */
-    const char *a, *b, *score;            /* columns of scored pairs */
-    const char *dimensions;               /* "256,64" or NULL: the width */
-    const char *retrieval;                /* folder, see retrieval.h; or NULL */
+    bool cut; /* a text alone becomes a group: its halves and its middle */
+    const char *a, *b, *score; /* columns of scored pairs */
+    const char *dimensions;    /* "256,64" or NULL: the width */
+    const char *retrieval;     /* folder, see retrieval.h; or NULL */
     struct enc_recipe recipe;
     uint64_t views;                      /* texts of a group in a step */
     double temperature;                  /* of InfoNCE */

@@ -20,7 +20,7 @@
      "a .model or .gguf (learned from the examples)"},                         \
     {"vocab", TRAIN_OPT_COUNT, &(p)->vocab, "N", 300, 1000000,                 \
      "pieces to learn at most (8000)"},                                        \
-    {"layers", TRAIN_OPT_COUNT, &(p)->layers, "N", 0, 1000, "layers (1)"},     \
+    {"layers", TRAIN_OPT_COUNT, &(p)->layers, "N", 0, 1000, "layers (0)"},     \
     {"heads", TRAIN_OPT_COUNT, &(p)->heads, "N", 1, 1000,                      \
      "attention heads (4)"},                                                   \
     {"width", TRAIN_OPT_COUNT, &(p)->width, "N", 2, 65536, "width (256)"},     \
@@ -29,9 +29,9 @@
     {"context", TRAIN_OPT_COUNT, &(p)->context, "N", 1, 65536,                 \
      "tokens of a text at most (256)"},                                        \
     {"ngram-buckets", TRAIN_OPT_COUNT, &(p)->buckets, "N", 0, 1u << 31,        \
-     "rows for hashed n-grams, 0: none (131072)"},                             \
+     "rows for hashed n-grams, 0: none (262144)"},                             \
     {"ngram-words", TRAIN_OPT_COUNT, &(p)->words, "N", 1, 8,                   \
-     "longest n-gram of words (2)"},                                           \
+     "longest n-gram of words (3)"},                                           \
     {"ngram-char-min", TRAIN_OPT_COUNT, &(p)->char_min, "N", 0, 8,             \
      "shortest n-gram of characters, 0: none (3)"},                            \
     {"ngram-char-max", TRAIN_OPT_COUNT, &(p)->char_max, "N", 0, 8,             \
@@ -41,7 +41,7 @@
     {"drop-ngrams", TRAIN_OPT_REAL, &(p)->drop_grams, "X", 0, 0.9,             \
      "share of its n-grams left out (0.3)"},                                   \
     {"drop-vector", TRAIN_OPT_REAL, &(p)->drop_vector, "X", 0, 0.9,            \
-     "share of its vector (0.3)"},                                             \
+     "share of its vector (0.5; embed 0)"},                                             \
     {"drop-part", TRAIN_OPT_REAL, &(p)->drop_part, "X", 0, 0.9,                \
      "share of texts without tokens, and without n-grams (0.2)"},              \
     {"dropout", TRAIN_OPT_REAL, &(p)->dropout, "X", 0, 0.9,                    \
@@ -49,9 +49,9 @@
     {"lr", TRAIN_OPT_REAL, &(p)->lr, "X", 1e-9, 1e3,                           \
      "peak learning rate of matrices, Muon (0.02)"},                           \
     {"other-lr", TRAIN_OPT_REAL, &(p)->other_lr, "X", 1e-9, 1e3,               \
-     "of embeddings, head and vectors, Adam (3e-3)"},                          \
+     "of embeddings, head and vectors, Adam (1e-3)"},                          \
     {"ngram-lr", TRAIN_OPT_REAL, &(p)->rows_lr, "X", 1e-9, 1e3,                \
-     "of n-gram rows, Adagrad (0.1)"},                                         \
+     "of n-gram rows, Adagrad (0.3)"},                                         \
     {"ngram-decay", TRAIN_OPT_REAL, &(p)->rows_decay, "X", 0, 10,              \
      "of their weights when touched (0)"},                                     \
     {"weight-decay", TRAIN_OPT_REAL, &(p)->weight_decay, "X", 0, 10,           \

@@ -8,7 +8,7 @@
 struct enc_recipe {
     uint64_t layers, heads, width, ffn, context, vocab; /* ffn 0: derived */
     uint64_t buckets, words, char_min, char_max; /* n-grams; words: longest */
-    bool dense;            /* the head has a hidden layer */
+    bool plain;            /* the head has no hidden layer */
     const char *tokenizer; /* .model or .gguf; NULL: init's, or learned */
     const char *init;      /* GGUF to begin from, or NULL */
     double drop_tokens, drop_grams, drop_vector, drop_part, dropout;
