@@ -3,10 +3,7 @@
 #include "trainer/enc/classify.h"
 #include "trainer/enc/options.h"
 
-#include <signal.h>
 #include <stdio.h>
-
-static volatile int stop;
 
 static const char usage[] =
     "usage: infer-train classify --out RUN [OPTIONS] FILE...\n\n"
@@ -50,7 +47,9 @@ static int parse(struct enc_classify *o, const char *const *argv,
         {"epochs", TRAIN_OPT_COUNT, &o->epochs, "N", 1, 4096,
          "passes over the examples (10)"},
         {"time", TRAIN_OPT_TIME, &o->time, "T", 1, 1e8,
-         "end after the epoch that passes it"},
+         "end after the epoch that passes it (the second training apart)"},
+        {"no-refit", TRAIN_OPT_FLAG, &o->no_refit, "", 0, 0,
+         "keep the best epoch, no second training with validation examples"},
         {"patience", TRAIN_OPT_COUNT, &o->patience, "N", 1, 4096,
          "end after N epochs without a better one"},
         ENC_TABLE_OPTIONS(&o->columns.table),
@@ -61,15 +60,8 @@ static int parse(struct enc_classify *o, const char *const *argv,
                                  argv, err);
 }
 
-static void on_signal(int number)
-{
-    (void)number;
-    stop = 1;
-}
-
 int train_cmd_classify(const char *const *argv)
 {
-    const struct sigaction action = {.sa_handler = on_signal};
     struct enc_classify o = {
         .columns = {.text = "text", .label = "label", .separator = ","},
         .recipe = enc_recipe_default(),
@@ -87,10 +79,9 @@ int train_cmd_classify(const char *const *argv)
     } else if (status < 0) {
         rc = train_command_end("classify", status, &err) * 2;
     } else {
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
-        rc = train_command_end("classify",
-                               enc_classify_run(&o, argv, &stop, &err), &err);
+        rc = train_command_end(
+            "classify", enc_classify_run(&o, argv, train_command_stop(), &err),
+            &err);
     }
     train_list_release(&o.train);
     train_list_release(&o.val);

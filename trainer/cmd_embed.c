@@ -4,10 +4,7 @@
 #include "trainer/enc/embed.h"
 #include "trainer/enc/options.h"
 
-#include <signal.h>
 #include <stdio.h>
-
-static volatile int stop;
 
 static const char usage[] =
     "usage: infer-train embed --out RUN [OPTIONS] FILE...\n\n"
@@ -56,6 +53,8 @@ static int parse(struct enc_embed *o, const char *const *argv,
          10, "of their order (0.05)"},
         {"pair-share", TRAIN_OPT_REAL, &o->pair_share, "X", 0, 100,
          "passes over scored pairs per epoch (1)"},
+        {"ngram-begin", TRAIN_OPT_CHOICE, &o->begin, "zero|idf", 0, 0,
+         "n-gram rows at first: nothing, or as tf-idf compares (idf)"},
         {"epochs", TRAIN_OPT_COUNT, &o->epochs, "N", 1, 4096,
          "passes over the groups (10)"},
         {"time", TRAIN_OPT_TIME, &o->time, "T", 1, 1e8,
@@ -68,20 +67,14 @@ static int parse(struct enc_embed *o, const char *const *argv,
                                  argv, err);
 }
 
-static void on_signal(int number)
-{
-    (void)number;
-    stop = 1;
-}
-
 int train_cmd_embed(const char *const *argv)
 {
-    const struct sigaction action = {.sa_handler = on_signal};
     struct enc_embed o = {.texts = "texts",
                           .a = "a",
                           .b = "b",
                           .score = "score",
                           .recipe = enc_recipe_default(),
+                          .begin = ENC_BEGIN_IDF,
                           .views = 2,
                           .temperature = 0.05,
                           .pair_temperature = 0.05,
@@ -100,10 +93,8 @@ int train_cmd_embed(const char *const *argv)
     } else if (status < 0) {
         rc = train_command_end("embed", status, &err) * 2;
     } else {
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
-        rc = train_command_end("embed", enc_embed_run(&o, argv, &stop, &err),
-                               &err);
+        rc = train_command_end(
+            "embed", enc_embed_run(&o, argv, train_command_stop(), &err), &err);
     }
     train_list_release(&o.groups);
     train_list_release(&o.scored);

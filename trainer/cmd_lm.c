@@ -10,12 +10,9 @@
 #include "trainer/run/folder.h"
 #include "trainer/run/lm.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static volatile int stop;
 
 static const char usage[] =
     "usage: infer-train lm --out RUN (--steps N | --time T) [OPTIONS] "
@@ -149,12 +146,6 @@ static void defaults(struct train_lm *o)
                            .temperature = 0.8};
 }
 
-static void on_signal(int number)
-{
-    (void)number;
-    stop = 1;
-}
-
 static void release(struct train_lm *o)
 {
     train_list_release(&o->text.paths);
@@ -229,7 +220,6 @@ static int read_options(struct train_lm *o, const char **resume, char ***old,
 static int run(const char *const *argv, struct train_ranks *ranks,
                struct infer_error *err)
 {
-    const struct sigaction action = {.sa_handler = on_signal};
     const bool first = train_ranks_id(ranks) == 0;
     const char *resume = NULL, *warning = train_blas_warning();
     struct train_lm o;
@@ -244,10 +234,8 @@ static int run(const char *const *argv, struct train_ranks *ranks,
     } else if (status == 0) {
         if (warning && first)
             fprintf(stderr, "infer-train lm: %s\n", warning);
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
         status = train_lm_run(&o, old ? (const char *const *)old : argv,
-                              resume != NULL, ranks, &stop, err);
+                              resume != NULL, ranks, train_command_stop(), err);
         rc = status != 0;
     }
     if (status == 0)

@@ -1,7 +1,10 @@
 /* commands.c - what the subcommands share; see commands.h. */
 #include "trainer/commands.h"
 
+#include <signal.h>
 #include <stdio.h>
+
+static volatile sig_atomic_t stop;
 
 int train_command_options(const char *usage, const struct train_option *options,
                           size_t n, const char *const *argv,
@@ -25,4 +28,19 @@ int train_command_end(const char *name, int status,
     fprintf(stderr, "infer-train %s: %s\n", name,
             *err->text ? err->text : infer_status_text(status));
     return 1;
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    stop = 1;
+}
+
+const volatile int *train_command_stop(void)
+{
+    const struct sigaction action = {.sa_handler = on_signal};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    return &stop;
 }

@@ -36,4 +36,8 @@ int train_command_options(const char *usage, const struct train_option *options,
 int train_command_end(const char *name, int status,
                       const struct infer_error *err);
 
+/* A flag that SIGINT and SIGTERM set from now on: end early, keep what there
+ * is. */
+const volatile int *train_command_stop(void);
+
 #endif

@@ -100,6 +100,37 @@ class Classify(unittest.TestCase):
         self.assertIn(b"inferd.classifier.oos_threshold",
                       read(scratch("o/run"), "model.gguf"))
 
+    def test_refit(self):
+        """Words that only validation has are known in the end."""
+        train_rows = write("a/train.csv", as_csv(examples(200)))
+        words = {"sport": "kayak regatta", "money": "ledger audit"}
+        val = write("a/val.csv", as_csv(
+            examples(40, 2) + [(w, l) for l, w in words.items()] * 20))
+        test = write("a/test.csv", as_csv([(w, l) for l, w in words.items()]))
+        args = (train_rows, "--val", val, "--test", test, "--epochs", "4")
+        done = classify("a/run", *args)
+        self.assertIn("280 examples, with those of validation", done.out)
+        without = classify("a/without", *args, "--no-refit")
+        self.assertNotIn("again", without.out)
+        a, b = (report(scratch("a/" + n)) for n in ("run", "without"))
+        self.assertEqual(a["test"]["accuracy"], 1.0)
+        self.assertLess(b["test"]["accuracy"], 1.0)
+        self.assertEqual(a["validation"], b["validation"])
+        self.assertEqual(a["temperature"], b["temperature"])
+
+    def test_refit_of_numbers(self):
+        """The second training's outputs are in the numbers' unit too."""
+        size = {"food": 1000, "money": 2000, "sport": 6000}
+        data = write("n/train.csv", as_csv(
+            [(t, size[l]) for t, l in examples(300)]))
+        test = write("n/test.csv", as_csv(
+            [(t, size[l]) for t, l in examples(60, 4)]))
+        classify("n/run", data, "--test", test, "--kind", "regression",
+                 "--epochs", "6")
+        scores = report(scratch("n/run"))["test"]
+        self.assertGreater(scores["pearson"], 0.9)
+        self.assertLess(scores["mse"], 1000 ** 2)
+
     def test_multi(self):
         rows = [(a[0] + " " + b[0], sorted({a[1], b[1]}))
                 for a, b in zip(examples(300), examples(300, 5))]
@@ -203,6 +234,32 @@ class Embed(unittest.TestCase):
         done = train("embed", "--out", scratch("e2/no"), short, "--texts",
                      "text", "--cut", *TINY)
         self.assertIn("no text is long enough", done.err)
+
+    def test_idf(self):
+        """Rows begun as tf-idf know that a rare word says more than a few
+        common ones, also of words that training never saw."""
+        data = write("e3/train.csv", as_csv(examples(200)))
+        new = ["quartz", "lichen", "gusset", "tundra", "pomelo", "bobbin"]
+        pairs = ["a\tb\tscore"]
+        for i, word in enumerate(new):
+            other = new[(i + 1) % len(new)]
+            pairs += ["they saw %s\tagain the %s\t5" % (word, word),
+                      "the of with near %s\tthe of with near %s\t0" %
+                      (word, other)]
+        test = write("e3/test.tsv", "\n".join(pairs))
+        rho, empty = {}, {}
+        for begin in ("zero", "idf"):
+            run = scratch("e3/" + begin)
+            must("embed", "--out", run, data, "--texts", "text", "--cut",
+                 "--test", test, "--epochs", "1", "--ngram-begin", begin,
+                 *TINY, "--ngram-buckets", "65536", "--ngram-words", "1",
+                 "--ngram-char-min", "0", "--ngram-lr", "0.01")
+            rho[begin] = report(run)["scores"][0]["test_spearman"]
+            model = read(run, "model.gguf")
+            empty[begin] = model.count(0) / len(model)
+        self.assertGreater(rho["idf"], 0.7)  # of 0.87: scores tie
+        self.assertGreater(empty["zero"], 0.9)
+        self.assertLess(empty["idf"], 0.7)  # half a float like 7.4f is zeros
 
     def test_group_of_one(self):
         data = write("e1/train.jsonl", '{"texts": ["a b", "c"]}\n'

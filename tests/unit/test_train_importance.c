@@ -61,7 +61,8 @@ static void make_files(float *embedding)
     assert_int_equal(net_create(&net, &shape, 1, N_CTX, team, TRAIN_F32, NULL),
                      0);
     net_init(net, 3);
-    assert_int_equal(train_export(net, vocab, "test", model, NULL), 0);
+    assert_int_equal(train_export(net, vocab, "test", model, NULL, NULL, NULL),
+                     0);
     memcpy(embedding, net_params(net), 7 * D * sizeof(float));
     net_free(net);
     infer_team_free(team);

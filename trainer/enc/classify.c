@@ -1,7 +1,9 @@
 /*
  * classify.c - see classify.h. An epoch is a permutation of the examples; after
  * each the validation examples are scored, and the best parameters are kept in
- * memory. What a step draws is a function of (seed, step).
+ * memory. What a step draws is a function of (seed, step). When the best epoch
+ * is known, and what calibrates the answers, the validation examples have done
+ * their work: a second training takes them too, up to that epoch.
  */
 #include "trainer/enc/classify.h"
 
@@ -273,25 +275,11 @@ static uint64_t total_steps(const struct enc_run *r)
     return r->o->epochs * ((r->train.n + b - 1) / b);
 }
 
-static float lr_now(const struct enc_run *r)
-{
-    const double total = (double)total_steps(r);
-    const struct schedule s = {.kind = SCHEDULE_LINEAR,
-                               .warmup = r->o->recipe.warmup * total,
-                               .total = total};
-
-    return (float)schedule_at(&s, (double)r->step);
-}
-
 static int one_step(struct enc_run *r, const uint32_t *which, size_t n,
                     double *loss)
 {
     const struct enc_recipe *p = &r->o->recipe;
-    const struct enc_dropout drop = {.tokens = (float)p->drop_tokens,
-                                     .grams = (float)p->drop_grams,
-                                     .vector = (float)p->drop_vector,
-                                     .part = (float)p->drop_part};
-    const float lr = lr_now(r);
+    const struct enc_dropout drop = enc_recipe_dropout(p);
     float *vectors;
     int status =
         enc_forward(&r->model, &r->train.texts, which, n, &drop,
@@ -303,17 +291,10 @@ static int one_step(struct enc_run *r, const uint32_t *which, size_t n,
     enc_head_forward(&r->head, vectors, n, r->logits);
     *loss += batch_loss(r, which, n);
     enc_head_back(&r->head, vectors, n, r->logits, r->dvectors);
-    status = enc_back(&r->model, r->dvectors, lr * (float)p->rows_lr,
-                      (float)p->rows_decay, r->err);
-    if (status != 0)
-        return status;
-    if (!isfinite(*loss) || !isfinite(optim_step(r->optim, lr)))
-        return infer_fail(r->err, INFER_EFORMAT,
-                          "the loss is not finite at step %llu; try a lower "
-                          "--lr",
-                          (unsigned long long)r->step + 1);
-    r->step++;
-    return 0;
+    status = enc_recipe_step(p, &r->model, r->optim, r->dvectors, *loss,
+                             r->step, total_steps(r), r->err);
+    r->step += status == 0;
+    return status;
 }
 
 /* ---- evaluation -------------------------------------------------------------
@@ -384,28 +365,126 @@ static bool finished(const struct enc_run *r, const volatile int *stop)
            (r->o->time > 0.0 && r->seconds >= r->o->time);
 }
 
-static int train(struct enc_run *r, const volatile int *stop)
+static int one_epoch(struct enc_run *r, double *loss, const volatile int *stop)
 {
-    const uint64_t started = infer_clock_ns();
     const size_t b = r->o->recipe.batch;
+    int status = 0;
+
+    *loss = 0.0;
+    draw_order(r);
+    for (size_t at = 0; at < r->train.n && status == 0 && !*stop; at += b) {
+        const size_t left = r->train.n - at;
+
+        status = one_step(r, r->order + at, left < b ? left : b, loss);
+    }
+    *loss /= (double)r->train.n;
+    return status;
+}
+
+/* Outputs in the unit of the numbers they stand for. */
+static void end_training(struct enc_run *r, uint64_t started)
+{
+    if (r->o->columns.kind == ENC_REGRESSION)
+        enc_head_scale(&r->head, r->deviation, r->mean);
+    r->deviation = 1.0;
+    r->mean = 0.0;
+    r->seconds = (double)(infer_clock_ns() - started) / 1e9;
+}
+
+static int train(struct enc_run *r, uint64_t started, const volatile int *stop)
+{
     int status = 0;
 
     r->best = -(double)INFINITY;
     for (; status == 0 && !finished(r, stop); r->epoch++) {
-        double loss = 0.0;
+        double loss;
 
-        draw_order(r);
-        for (size_t at = 0; at < r->train.n && status == 0 && !*stop; at += b) {
-            const size_t left = r->train.n - at;
-
-            status = one_step(r, r->order + at, left < b ? left : b, &loss);
-        }
+        status = one_epoch(r, &loss, stop);
         if (status == 0)
-            status = end_epoch(r, loss / (double)r->train.n, started);
+            status = end_epoch(r, loss, started);
     }
+    if (status != 0)
+        return status;
+    enc_copy_restore(&r->copy, &r->model);
+    end_training(r, started);
+    r->val_logits =
+        malloc((r->val.n * r->val.n_classes + 1) * sizeof(*r->val_logits));
+    return r->val_logits ? enc_run_logits(r, &r->val, r->val_logits)
+                         : no_memory(r);
+}
+
+/* ---- and again with the validation examples ---------------------------------
+ */
+
+static void release_model(struct enc_run *r)
+{
+    optim_free(r->optim);
+    enc_head_release(&r->head);
+    enc_model_release(&r->model);
+    free(r->class_weights);
+    free(r->order);
+    free(r->members);
+    free(r->class_at);
+    free(r->logits);
+    free(r->dvectors);
+}
+
+/* All that training starts from but the examples. */
+static int prepare(struct enc_run *r)
+{
+    int status = count_classes(r);
+
     if (status == 0)
-        enc_copy_restore(&r->copy, &r->model);
+        status = weigh_classes(r);
+    scale_numbers(r);
+    r->step = 0;
     return status;
+}
+
+static int begin_again(struct enc_run *r)
+{
+    int status = r->o->val.n ? add_set(r, &r->train, &r->val_rows, -1)
+                             : add_set(r, &r->train, &r->train_rows, 1);
+
+    if (status != 0)
+        return status;
+    release_model(r);
+    r->optim = NULL;
+    r->class_weights = r->logits = r->dvectors = NULL;
+    r->order = r->members = NULL;
+    r->class_at = NULL;
+    status = build(r);
+    return status == 0 ? prepare(r) : status;
+}
+
+/* If it is stopped, what the first training found stays. */
+static int train_again(struct enc_run *r, uint64_t started,
+                       const volatile int *stop)
+{
+    const uint64_t epochs = r->epoch;
+    double loss = 0.0;
+    int status = enc_copy_take(&r->copy, &r->model, r->err); /* in its unit */
+
+    if (status == 0)
+        status = begin_again(r);
+    for (r->epoch = 0; r->epoch < r->best_epoch && status == 0 && !*stop;
+         r->epoch++)
+        status = one_epoch(r, &loss, stop);
+    r->epoch = epochs;
+    if (status != 0)
+        return status;
+    r->refitted = !*stop;
+    if (!r->refitted) {
+        enc_copy_restore(&r->copy, &r->model);
+        r->deviation = 1.0;
+        r->mean = 0.0;
+        return 0;
+    }
+    end_training(r, started);
+    printf("again %5.1f s  loss %.4f  %zu examples, with those of validation, "
+           "%llu epochs\n",
+           r->seconds, loss, r->train.n, (unsigned long long)r->best_epoch);
+    return 0;
 }
 
 /* ---- the run ----------------------------------------------------------------
@@ -421,18 +500,35 @@ static void release(struct enc_run *r)
     enc_rows_release(&r->test_rows);
     enc_labels_release(&r->labels);
     enc_copy_release(&r->copy);
-    optim_free(r->optim);
-    enc_head_release(&r->head);
-    enc_model_release(&r->model);
+    release_model(r);
     infer_team_free(r->team);
     train_folder_close(r->lock);
-    free(r->class_weights);
-    free(r->order);
-    free(r->members);
-    free(r->class_at);
-    free(r->logits);
-    free(r->dvectors);
+    free(r->val_logits);
     free(r->thresholds);
+}
+
+static int prepare_run(struct enc_run *r)
+{
+    int status = read_rows(r);
+
+    if (status == 0)
+        status = train_folder_open(r->o->out, false, &r->lock, r->err);
+    if (status == 0)
+        status = make_vocab(r);
+    if (status == 0)
+        status = build(r);
+    if (status == 0)
+        status = encode_sets(r);
+    if (status == 0)
+        status = enc_paper_config(r->o->out, r->argv, r->err);
+    if (status == 0)
+        status = prepare(r);
+    if (status == 0)
+        printf("%zu training, %zu validation, %zu test examples, %zu classes; "
+               "%.2f M parameters and %u n-gram rows\n",
+               r->train.n, r->val.n, r->test.n, r->train.n_classes,
+               (double)net_n_params(r->model.net) / 1e6, r->model.spec.buckets);
+    return status;
 }
 
 int enc_classify_run(const struct enc_classify *o, const char *const *argv,
@@ -440,38 +536,17 @@ int enc_classify_run(const struct enc_classify *o, const char *const *argv,
 {
     struct enc_run r = {.o = o, .argv = argv, .lock = -1, .err = err};
     int status = infer_team_create(&r.team, (int)o->recipe.threads, 0, err);
+    uint64_t started;
 
     if (status == 0)
-        status = read_rows(&r);
+        status = prepare_run(&r);
+    started = infer_clock_ns();
     if (status == 0)
-        status = train_folder_open(o->out, false, &r.lock, err);
+        status = train(&r, started, stop);
+    if (status == 0 && !o->no_refit && !*stop)
+        status = train_again(&r, started, stop);
     if (status == 0)
-        status = make_vocab(&r);
-    if (status == 0)
-        status = build(&r);
-    if (status == 0)
-        status = encode_sets(&r);
-    if (status == 0)
-        status = count_classes(&r);
-    if (status == 0)
-        status = enc_paper_config(o->out, argv, err);
-    if (status == 0)
-        status = weigh_classes(&r);
-    if (status == 0) {
-        scale_numbers(&r);
-        printf("%zu training, %zu validation, %zu test examples, %zu classes; "
-               "%.2f M parameters and %u n-gram rows\n",
-               r.train.n, r.val.n, r.test.n, r.train.n_classes,
-               (double)net_n_params(r.model.net) / 1e6, r.model.spec.buckets);
-        status = train(&r, stop);
-    }
-    if (status == 0) {
-        if (o->columns.kind == ENC_REGRESSION)
-            enc_head_scale(&r.head, r.deviation, r.mean);
-        r.deviation = 1.0;
-        r.mean = 0.0;
         status = enc_report_finish(&r);
-    }
     release(&r);
     return status;
 }

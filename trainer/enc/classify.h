@@ -26,7 +26,8 @@ struct enc_classify {
     double smoothing;
     double oos_recall; /* of validation texts out of scope to be refused */
     uint64_t epochs, patience;
-    double time; /* seconds; 0: no limit */
+    double time;   /* seconds; 0: no limit */
+    bool no_refit; /* do not train again with the validation examples */
 };
 
 struct enc_run {
@@ -49,6 +50,8 @@ struct enc_run {
     uint64_t step, epoch, best_epoch;
     double best, seconds;
     struct enc_copy copy;
+    float *val_logits; /* [val.n][C] of the parameters that copy holds */
+    bool refitted;     /* the model is the second training's */
 
     /* after training */
     double temperature, oos_threshold; /* threshold below 0: none */

@@ -15,6 +15,7 @@
 #include "trainer/enc/recipe.h"
 
 enum { ENC_MAX_DIMENSIONS = 8 };
+enum enc_begin { ENC_BEGIN_ZERO, ENC_BEGIN_IDF }; /* of n-gram rows */
 enum enc_pair_loss { ENC_PAIRS_ORDER, ENC_PAIRS_SQUARES };
 
 struct enc_embed {
@@ -28,6 +29,7 @@ struct enc_embed {
     const char *dimensions;    /* "256,64" or NULL: the width */
     const char *retrieval;     /* folder, see retrieval.h; or NULL */
     struct enc_recipe recipe;
+    int begin;                           /* an enum enc_begin */
     uint64_t views;                      /* texts of a group in a step */
     double temperature;                  /* of InfoNCE */
     double pair_temperature, pair_share; /* scored passes per pass of groups */

@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "core/format/quant.h"
+#include "trainer/run/folder.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -11,23 +12,7 @@
 
 #define ARCH "inferd-encoder."
 
-static void set_shape(struct infer_gguf_writer *w, const struct net_shape *s)
-{
-    infer_gguf_set_u32(w, ARCH "vocab_size", s->n_vocab);
-    infer_gguf_set_u32(w, ARCH "context_length", s->n_ctx);
-    infer_gguf_set_u32(w, ARCH "embedding_length", s->d_model);
-    infer_gguf_set_u32(w, ARCH "block_count", s->n_layers);
-    infer_gguf_set_u32(w, ARCH "feed_forward_length", s->d_ff);
-    infer_gguf_set_u32(w, ARCH "attention.head_count", s->n_heads);
-    infer_gguf_set_u32(w, ARCH "attention.head_count_kv", s->n_kv_heads);
-    infer_gguf_set_u32(w, ARCH "attention.key_length", s->d_head);
-    infer_gguf_set_u32(w, ARCH "attention.value_length", s->d_head);
-    infer_gguf_set_bool(w, ARCH "attention.causal", false);
-    infer_gguf_set_f32(w, ARCH "attention.layer_norm_rms_epsilon", s->norm_eps);
-    infer_gguf_set_u32(w, ARCH "rope.dimension_count", s->d_head);
-    infer_gguf_set_f32(w, ARCH "rope.freq_base", s->rope_base);
-    infer_gguf_set_u32(w, ARCH "pooling_type", s->pooling);
-}
+enum { PATH_LEN = 4096 };
 
 static void set_ngrams(struct infer_gguf_writer *w, struct enc_model *m)
 {
@@ -44,39 +29,31 @@ static void set_ngrams(struct infer_gguf_writer *w, struct enc_model *m)
                           nn_rows_data(m->rows));
 }
 
-int enc_export(struct enc_model *m, const char *vocab, const char *name,
-               const char *path, enc_keys_fn *keys, void *user,
-               struct infer_error *err)
-{
-    struct infer_gguf *g = NULL;
-    struct infer_gguf_writer *w = NULL;
-    const struct net_param *params;
-    size_t n;
-    int status = infer_gguf_open(&g, vocab, err);
+struct more {
+    struct enc_model *m;
+    train_export_fn *keys;
+    void *user;
+};
 
-    if (status == 0)
-        status = infer_gguf_writer_create(&w, err);
-    if (status != 0)
-        goto out;
-    infer_gguf_set_str(w, "general.architecture", "inferd-encoder");
-    infer_gguf_set_str(w, "general.type", "model");
-    infer_gguf_set_str(w, "general.name", name);
-    infer_gguf_set_u32(w, "general.file_type", 0);
-    set_shape(w, net_shape(m->net));
-    if (keys)
-        keys(user, w);
-    params = net_param_table(m->net, &n);
-    for (size_t i = 0; i < n; i++)
-        infer_gguf_add_tensor(w, params[i].name, INFER_F32, params[i].n_dims,
-                              params[i].dims,
-                              net_params(m->net) + params[i].offset);
-    set_ngrams(w, m);
-    infer_gguf_set_all(w, g);
-    status = infer_gguf_save(w, path, err);
-out:
-    infer_gguf_writer_free(w);
-    infer_gguf_close(g);
-    return status;
+static void add_more(void *user, struct infer_gguf_writer *w)
+{
+    const struct more *more = user;
+
+    if (more->keys)
+        more->keys(more->user, w);
+    set_ngrams(w, more->m);
+}
+
+int enc_export(struct enc_model *m, const char *run, const char *file,
+               train_export_fn *keys, void *user, struct infer_error *err)
+{
+    struct more more = {m, keys, user};
+    char vocab[PATH_LEN], path[PATH_LEN];
+
+    snprintf(vocab, sizeof(vocab), "%s/tokenizer.gguf", run);
+    snprintf(path, sizeof(path), "%s/%s", run, file);
+    return train_export(m->net, vocab, train_folder_name(run), path, add_more,
+                        &more, err);
 }
 
 /* ---- import -----------------------------------------------------------------

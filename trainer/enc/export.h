@@ -3,19 +3,12 @@
 #define TRAINER_ENC_EXPORT_H
 
 #include "trainer/enc/model.h"
+#include "trainer/run/export.h"
 
-struct infer_gguf_writer;
-
-/* Adds keys of its own before the file is written. */
-typedef void enc_keys_fn(void *user, struct infer_gguf_writer *w);
-
-/*
- *   vocab  path of a GGUF file whose tokenizer keys are copied
- * Errors  EIO, EFORMAT (of vocab), ENOMEM
- */
-int enc_export(struct enc_model *m, const char *vocab, const char *name,
-               const char *path, enc_keys_fn *keys, void *user,
-               struct infer_error *err);
+/* RUN/FILE with RUN's vocabulary; keys adds the task's (or NULL).
+ * Errors  as train_export() */
+int enc_export(struct enc_model *m, const char *run, const char *file,
+               train_export_fn *keys, void *user, struct infer_error *err);
 
 /*
  * Take the parameters of a file that the model has too, by name and shape (a

@@ -235,11 +235,15 @@ static int write_card(struct enc_run *r, const struct enc_scores *val,
         print_shape(f, r);
         train_card_recipe(f, r->argv);
         fprintf(f,
-                "\n%zu examples, %llu epochs of %.0f s in all on %d threads; "
-                "the parameters are those of epoch %llu, the best on the "
-                "validation examples. Temperature %.4f.\n",
+                "\n%zu examples, %llu epochs, %.0f s in all on %d threads; "
+                "epoch %llu is the best on the validation examples%s. "
+                "Temperature %.4f.\n",
                 r->train.n, (unsigned long long)r->epoch, r->seconds,
                 infer_team_size(r->team), (unsigned long long)r->best_epoch,
+                r->refitted ? ", whose scores are those of a training without "
+                              "them; the parameters are of a second one with "
+                              "them, up to that epoch"
+                            : " and gives the parameters",
                 r->temperature);
     }
     status = write_mistakes(r, test ? &r->test : &r->val, test ? test : val, f);

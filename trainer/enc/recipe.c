@@ -5,6 +5,9 @@
 #include "trainer/enc/export.h"
 #include "trainer/enc/head.h"
 #include "trainer/enc/vocab.h"
+#include "trainer/nn/schedule.h"
+
+#include <math.h>
 
 struct enc_recipe enc_recipe_default(void)
 {
@@ -111,4 +114,42 @@ int enc_recipe_build(const struct enc_recipe *p, const char *run,
     if (status == 0)
         status = optim_create(optim, m->net, &config, err);
     return status;
+}
+
+/* ---- a step -----------------------------------------------------------------
+ */
+
+struct enc_dropout enc_recipe_dropout(const struct enc_recipe *p)
+{
+    return (struct enc_dropout){.tokens = (float)p->drop_tokens,
+                                .grams = (float)p->drop_grams,
+                                .vector = (float)p->drop_vector,
+                                .part = (float)p->drop_part};
+}
+
+static float rate_at(const struct enc_recipe *p, uint64_t step, uint64_t total)
+{
+    const struct schedule s = {.kind = SCHEDULE_LINEAR,
+                               .warmup = p->warmup * (double)total,
+                               .total = (double)total};
+
+    return (float)schedule_at(&s, (double)(step < total ? step : total - 1));
+}
+
+int enc_recipe_step(const struct enc_recipe *p, struct enc_model *m,
+                    struct optim *optim, float *dvectors, double loss,
+                    uint64_t step, uint64_t total, struct infer_error *err)
+{
+    const float rate = rate_at(p, step, total);
+    int status = enc_back(m, dvectors, rate * (float)p->rows_lr,
+                          (float)p->rows_decay, err);
+
+    if (status != 0)
+        return status;
+    if (!isfinite(loss) || !isfinite(optim_step(optim, rate)))
+        return infer_fail(err, INFER_EFORMAT,
+                          "the loss is not finite at step %llu; try a lower "
+                          "--lr",
+                          (unsigned long long)step + 1);
+    return 0;
 }

@@ -32,4 +32,15 @@ int enc_recipe_build(const struct enc_recipe *p, const char *run,
                      struct infer_team *team, struct enc_model *m,
                      struct optim **optim, struct infer_error *err);
 
+struct enc_dropout enc_recipe_dropout(const struct enc_recipe *p);
+
+/*
+ * The end of step `step` of `total`: from d(loss)/d(vectors) [n][D] of the
+ * batch (which is changed) to moved parameters, at the schedule's rate.
+ * Errors  EFORMAT (the loss or a gradient is not finite), ENOMEM
+ */
+int enc_recipe_step(const struct enc_recipe *p, struct enc_model *m,
+                    struct optim *optim, float *dvectors, double loss,
+                    uint64_t step, uint64_t total, struct infer_error *err);
+
 #endif

@@ -401,16 +401,6 @@ static void set_keys(void *user, struct infer_gguf_writer *w)
         infer_gguf_set_str(w, "inferd.classifier.oos_label", r->o->columns.oos);
 }
 
-static int export_model(struct enc_run *r)
-{
-    char vocab[4096], path[4096];
-
-    snprintf(vocab, sizeof(vocab), "%s/tokenizer.gguf", r->o->out);
-    snprintf(path, sizeof(path), "%s/model.gguf", r->o->out);
-    return enc_export(&r->model, vocab, train_folder_name(r->o->out), path,
-                      set_keys, r, r->err);
-}
-
 static void print_scores(const struct enc_run *r, const char *what,
                          const struct enc_scores *o)
 {
@@ -435,24 +425,22 @@ static void print_scores(const struct enc_run *r, const char *what,
 int enc_report_finish(struct enc_run *r)
 {
     const size_t c = r->train.n_classes;
-    float *val = malloc((r->val.n * c + 1) * sizeof(*val));
     float *test = malloc((r->test.n * c + 1) * sizeof(*test));
     double *p = malloc((r->val.n * c + 1) * sizeof(*p));
     struct enc_scores vs = {0}, ts = {0};
-    int status = val && test && p ? 0 : no_memory(r);
+    int status = test && p ? 0 : no_memory(r);
 
-    if (status == 0)
-        status = enc_run_logits(r, &r->val, val);
     if (status == 0)
         status = enc_run_logits(r, &r->test, test);
     if (status == 0)
-        status = calibrate(r, val, p);
+        status = calibrate(r, r->val_logits, p);
     if (status == 0)
-        status = score(r, &r->val, val, &vs);
+        status = score(r, &r->val, r->val_logits, &vs);
     if (status == 0 && r->test.n)
         status = score(r, &r->test, test, &ts);
     if (status == 0)
-        status = export_model(r);
+        status =
+            enc_export(&r->model, r->o->out, "model.gguf", set_keys, r, r->err);
     if (status == 0)
         status = enc_papers_write(r, &vs, r->test.n ? &ts : NULL);
     if (status == 0) {
@@ -462,7 +450,6 @@ int enc_report_finish(struct enc_run *r)
     }
     release_scores(&vs);
     release_scores(&ts);
-    free(val);
     free(test);
     free(p);
     return status;

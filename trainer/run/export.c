@@ -2,7 +2,6 @@
  * tensors are written from where they are. */
 #include "trainer/run/export.h"
 
-#include "core/format/gguf.h"
 #include "core/format/quant.h"
 
 #include <stdio.h>
@@ -25,9 +24,16 @@ static void set_f32(struct infer_gguf_writer *w, const char *arch,
     infer_gguf_set_f32(w, key, v);
 }
 
+static const char *arch_of(const struct net_shape *s)
+{
+    if (s->encoder)
+        return "inferd-encoder";
+    return s->arch == NET_GPT2 ? "gpt2" : "llama";
+}
+
 static void set_shape(struct infer_gguf_writer *w, const struct net_shape *s)
 {
-    const char *arch = s->arch == NET_GPT2 ? "gpt2" : "llama";
+    const char *arch = arch_of(s);
 
     infer_gguf_set_str(w, "general.architecture", arch);
     set_u32(w, arch, "vocab_size", s->n_vocab);
@@ -46,10 +52,15 @@ static void set_shape(struct infer_gguf_writer *w, const struct net_shape *s)
     set_u32(w, arch, "rope.dimension_count", s->d_head);
     set_f32(w, arch, "rope.freq_base", s->rope_base);
     set_f32(w, arch, "attention.layer_norm_rms_epsilon", s->norm_eps);
+    if (s->encoder) {
+        infer_gguf_set_bool(w, "inferd-encoder.attention.causal", false);
+        set_u32(w, arch, "pooling_type", s->pooling);
+    }
 }
 
 int train_export(struct net *net, const char *vocab, const char *name,
-                 const char *path, struct infer_error *err)
+                 const char *path, train_export_fn *more, void *user,
+                 struct infer_error *err)
 {
     struct infer_gguf *g = NULL;
     struct infer_gguf_writer *w = NULL;
@@ -65,6 +76,8 @@ int train_export(struct net *net, const char *vocab, const char *name,
     infer_gguf_set_str(w, "general.type", "model");
     infer_gguf_set_str(w, "general.name", name);
     infer_gguf_set_u32(w, "general.file_type", 0);
+    if (more)
+        more(user, w);
     infer_gguf_set_all(w, g);
     params = net_param_table(net, &n);
     for (size_t i = 0; i < n; i++)

@@ -338,8 +338,8 @@ static int finish(struct run *r, const char *const *argv)
     card.val_tokens = r->corpus.val.n;
     path_in(r, "tokenizer.gguf", vocab);
     path_in(r, "model.gguf", path);
-    status =
-        train_export(r->net, vocab, train_folder_name(r->o->out), path, r->err);
+    status = train_export(r->net, vocab, train_folder_name(r->o->out), path,
+                          NULL, NULL, r->err);
     if (status == 0)
         status = train_record_draw(&r->record, r->err);
     if (status == 0)

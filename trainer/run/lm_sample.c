@@ -67,7 +67,7 @@ int lm_sample(struct run *r)
     snprintf(vocab, sizeof(vocab), "%s/tokenizer.gguf", o->out);
     if (r->ema)
         ema_swap(r->ema);
-    status = train_export(r->net, vocab, "sample", path, r->err);
+    status = train_export(r->net, vocab, "sample", path, NULL, NULL, r->err);
     if (r->ema)
         ema_swap(r->ema);
     if (status == 0)
