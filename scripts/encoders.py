@@ -56,6 +56,11 @@ def paragraphs(path):
                 yield text
 
 
+def halves(text):
+    at = text.find(" ", len(text) // 2)
+    return [text[:at], text[at + 1:]] if at > 0 else None
+
+
 def sentences(data, folder):
     draw = random.Random(1)
     classes, groups = {}, []
@@ -67,9 +72,10 @@ def sentences(data, folder):
         groups += [texts[i:i + 4] for i in range(0, len(texts) - 3, 4)]
     for book in ("war-and-peace.txt", "botchan.txt"):
         for text in paragraphs(os.path.join(data, "books", book)):
-            half = text.find(" ", len(text) // 2)
-            if half > 0:
-                groups.append([text[:half], text[half + 1:]])
+            groups += filter(None, [halves(text)])
+    with open(os.path.join(data, "mr", "train.jsonl"), encoding="utf-8") as f:
+        groups += filter(None, (halves(json.loads(line)["text"])
+                                for line in f))
     draw.shuffle(groups)
     write(folder, "groups.jsonl", [{"texts": g} for g in groups])
 

@@ -33,5 +33,9 @@ EOF
        curl http://$listen/v1/classify -H 'Content-Type: application/json' \\
          -d '{"model":"intents","input":"Where is my new card?","top_k":3}'
 EOF
+[ ! -f models/sentences.gguf ] || [ -n "${MODEL:-}" ] || cat <<EOF
+       curl http://$listen/v1/embeddings -H 'Content-Type: application/json' \\
+         -d '{"model":"sentences","input":["My card is lost.","I cannot find my card."]}'
+EOF
 echo "Stop   Ctrl-C"
 exec bin/inferd "$@"

@@ -599,6 +599,37 @@ class Tei(Encode):
             self.assertEqual(s.stop(), 0)
 
 
+class Shipped(Encode):
+    """The models that `make run` serves do what their cards say."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.s = Server(models=[os.path.join(ROOT, "models", name + ".gguf")
+                               for name in ("intents", "sentences")])
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.s.stop() == 0
+
+    def test_intents(self):
+        texts = {"what is the weather in boston": "weather",
+                 "set an alarm for seven": "alarm",
+                 "I still have not received my new card": "card_arrival"}
+        data = self.ok("/v1/classify", {"input": list(texts)})["data"]
+        self.assertEqual([d["label"] for d in data], list(texts.values()))
+
+    def test_sentences(self):
+        texts = ["a man is playing a guitar on stage",
+                 "someone plays the guitar", "the card has not arrived yet",
+                 "when will my new card be delivered?"]
+        for n in (256, 128, 64):
+            v = [d["embedding"] for d in self.ok("/v1/embeddings", {
+                "model": "sentences", "input": texts, "dimensions": n})["data"]]
+            near = [sum(a * b for a, b in zip(v[i], v[k]))
+                    for i, k in ((0, 1), (2, 3), (0, 2), (1, 3))]
+            self.assertGreater(min(near[:2]), max(near[2:]) + 0.1, n)
+
+
 class Reference(Encode):
     ORACLE = os.path.join(ROOT, "../shared/oracle")
 

@@ -20,6 +20,15 @@ static void set_keys(void *user, struct infer_gguf_writer *w)
                          r->n_dims);
 }
 
+/* A number of the card's table, or that nothing was there to measure it on. */
+static void put_cell(FILE *card, bool measured, double v)
+{
+    if (measured)
+        fprintf(card, " %.4f |", v);
+    else
+        fputs(" - |", card);
+}
+
 /* One line of scores in the card, report.json and on the terminal. */
 static int score_at(struct enc_embed_run *r, size_t d, FILE *card, FILE *json,
                     bool first)
@@ -54,8 +63,11 @@ static int score_at(struct enc_embed_run *r, size_t d, FILE *card, FILE *json,
         fprintf(json, ", \"ndcg@10\": %.6f, \"recall@100\": %.6f", found.ndcg10,
                 found.recall100);
     }
-    fprintf(card, " %.4f | %.4f | %.4f | %.4f |\n", val, test, found.ndcg10,
-            found.recall100);
+    put_cell(card, r->val.n > 0, val);
+    put_cell(card, r->test.n > 0, test);
+    put_cell(card, r->o->retrieval != NULL, found.ndcg10);
+    put_cell(card, r->o->retrieval != NULL, found.recall100);
+    fputc('\n', card);
     printf("\n");
     fputc('}', json);
     return 0;
