@@ -153,7 +153,7 @@ void conn_raw_error(struct conn *c, unsigned status, const char *message)
 {
     struct buf body = {0}, all = {0};
 
-    reply_error_body(&body, status, NULL, NULL, message);
+    reply_error_body(&body, c->request, status, NULL, NULL, message);
     buf_printf(&all,
                "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\n"
                "Content-Length: %zu\r\nConnection: close\r\n",

@@ -241,7 +241,7 @@ static void error_event(struct request *r, unsigned status, const char *message)
     r->finish = "error";
     r->error = reply_code(status);
     buf_str(out, "data: ");
-    reply_error_body(out, status, NULL, NULL, message);
+    reply_error_body(out, NULL, status, NULL, NULL, message);
     buf_str(out, "\n\n");
     stream_end(r);
     commit(r);

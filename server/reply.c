@@ -117,30 +117,11 @@ void reply_json(struct request *r, struct buf *body)
     reply_buf(r, 200, "application/json", body);
 }
 
-void reply_error_body(struct buf *out, unsigned status, const char *param,
-                      const char *code, const char *message)
-{
-    struct json j = json_into(out);
-
-    json_open(&j, '{');
-    json_key(&j, "error");
-    json_open(&j, '{');
-    json_key_str(&j, "message", message);
-    json_key_str(&j, "type", reply_type(status));
-    json_key(&j, "param");
-    if (param)
-        json_str(&j, param);
-    else
-        json_null(&j);
-    json_key_str(&j, "code", code ? code : reply_code(status));
-    json_close(&j, '}');
-    json_close(&j, '}');
-}
-
 /* text-embeddings-inference's names for what goes wrong. */
 static const char *tei_type(unsigned status)
 {
     switch (status) {
+    case 408:
     case 413:
     case 422:
         return "Validation";
@@ -171,6 +152,36 @@ static void tei_error_body(struct buf *out, unsigned status,
     json_close(&j, '}');
 }
 
+static void openai_error_body(struct buf *out, unsigned status,
+                              const char *param, const char *code,
+                              const char *message)
+{
+    struct json j = json_into(out);
+
+    json_open(&j, '{');
+    json_key(&j, "error");
+    json_open(&j, '{');
+    json_key_str(&j, "message", message);
+    json_key_str(&j, "type", reply_type(status));
+    json_key(&j, "param");
+    if (param)
+        json_str(&j, param);
+    else
+        json_null(&j);
+    json_key_str(&j, "code", code ? code : reply_code(status));
+    json_close(&j, '}');
+    json_close(&j, '}');
+}
+
+void reply_error_body(struct buf *out, const struct request *r, unsigned status,
+                      const char *param, const char *code, const char *message)
+{
+    if (r && r->headers_done && route_is_tei(r->route))
+        tei_error_body(out, status, message);
+    else
+        openai_error_body(out, status, param, code, message);
+}
+
 static void error_reply(struct request *r, unsigned status, const char *param,
                         const char *code, const char *fmt, va_list ap)
     __attribute__((format(printf, 5, 0)));
@@ -186,10 +197,7 @@ static void error_reply(struct request *r, unsigned status, const char *param,
 
     r->error = code ? code : reply_code(status);
     vsnprintf(message, sizeof(message), fmt, ap);
-    if (route_is_tei(r->route))
-        tei_error_body(&body, status, message);
-    else
-        reply_error_body(&body, status, param, code, message);
+    reply_error_body(&body, r, status, param, code, message);
     if (body.failed) {
         buf_release(&body);
         reply_static(r, "application/json", lost, sizeof(lost) - 1);

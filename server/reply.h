@@ -28,9 +28,10 @@ unsigned reply_status(int infer_status);
 void reply_engine_error(struct request *r, const struct infer_error *err,
                         const char *param);
 
-/* {"error":{...}} at the end of out. */
-void reply_error_body(struct buf *out, unsigned status, const char *param,
-                      const char *code, const char *message);
+/* {"error":{...}} at the end of out; on the routes of TEI {"error",
+ * "error_type"}. r NULL: of no route. */
+void reply_error_body(struct buf *out, const struct request *r, unsigned status,
+                      const char *param, const char *code, const char *message);
 
 /* Row of a status in the table of metrics; the last row is "other". */
 size_t reply_status_row(unsigned status);
