@@ -112,11 +112,23 @@ static inline uint64_t net_mix(uint64_t x)
     return x ^ x >> 31;
 }
 
+/* Bring the same part of the next row, which is a stream of its own. */
+static inline void net_fetch(const uint16_t *u, size_t n)
+{
+    for (size_t i = 0; i < n; i += 32)
+        __builtin_prefetch(u + i);
+}
+
 /* Columns [c, c + n) of the hidden layer's row of inputs u [U], in f32: n
  * values, or with a gate twice n. And back. */
 static inline void net_up_load(const struct net *net, float *to,
                                const uint16_t *u, size_t c, size_t n)
 {
+    const size_t next = net_up_width(&net->shape);
+
+    net_fetch(u + next + c, n);
+    if (net_gated(&net->shape))
+        net_fetch(u + next + net->shape.d_ff + c, n);
     net->ops->widen(to, u + c, n);
     if (net_gated(&net->shape))
         net->ops->widen(to + n, u + net->shape.d_ff + c, n);

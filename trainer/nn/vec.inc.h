@@ -67,6 +67,20 @@ static inline void v_store_n(real *p, vr a, size_t n)
         memcpy(p, &a, n * sizeof(*p));
 }
 
+#if defined(__AVX512F__) && !defined(NN_DOUBLE)
+
+static inline real v_sum(vr a)
+{
+    return _mm512_reduce_add_ps((__m512)a);
+}
+
+static inline real v_highest(vr a)
+{
+    return _mm512_reduce_max_ps((__m512)a);
+}
+
+#else
+
 static inline real v_sum(vr a)
 {
     real s = 0;
@@ -84,6 +98,8 @@ static inline real v_highest(vr a)
         m = a[i] > m ? a[i] : m;
     return m;
 }
+
+#endif
 
 #if defined(NN_DOUBLE)
 
