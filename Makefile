@@ -52,7 +52,7 @@ BENCH_OBJ := $(patsubst %.c,$B/%.o,$(filter-out $(wildcard bench/infer-*.c),$(wi
 TESTS    := $(patsubst %.c,$B/%,$(wildcard tests/unit/*.c tests/kernels/*.c tests/golden/*.c))
 TEST_OBJ := $(patsubst %.c,$B/%.o,$(wildcard tests/*.c))
 FUZZERS  := $(patsubst %.c,$B/%,$(wildcard tests/fuzz/*.c))
-SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh tests/*/*.sh docs/*/*.sh) docker/healthcheck .ci/run
+SHELL_SCRIPTS := $(wildcard scripts/*.sh bench/*.sh tests/*/*.sh docs/*/*.sh) .ci/run
 
 CORE_LIBS   := -lsentencepiece -lpcre2-8 -lutf8proc -lstdc++ -lm
 SERVER_LIBS := -lmicrohttpd -luv -lcjson
@@ -189,6 +189,8 @@ test-load-curl: all ## the curl scripts of tests/load against a real server
 test-deploy: all ## with HAProxy, Prometheus, promtool: replicas, dashboards, manifests
 	@scripts/deps.sh deploy
 	@INFERD=$(INFERD) $(PYTHON) tests/deploy/run.py $(or $(ARGS),Observe Scale)
+test-container: ## docker/Dockerfile, built and run (root; buildah, runc, debootstrap)
+	@tests/container/run.sh
 test-k8s: ## docker/k8s against Kubernetes' schemas, from npm
 	@tests/k8s/run.sh
 test-train-slow: all $B/tests/unit/test_train_ranks ## longer: 100 kills, every fault, texts of a gigabyte
@@ -196,7 +198,7 @@ test-train-slow: all $B/tests/unit/test_train_ranks ## longer: 100 kills, every 
 test-onnx: all ## exported models in onnxruntime, from npm
 	@scripts/onnx.sh build/onnx
 	@node tests/onnx/run.mjs bin/infer-train ../shared/oracle build/onnx
-test-all: test test-openai test-web test-load test-load-curl test-deploy test-k8s test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
+test-all: test test-openai test-web test-load test-load-curl test-deploy test-container test-k8s test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
 
 asan: ## C, HTTP and trainer tests under ASan and UBSan
 	@$(MAKE) -s -j$(JOBS) B=build/asan CFLAGS='$(SAN)=address,undefined' all tests
@@ -261,7 +263,7 @@ help: ## this list
 clean: ## remove everything built
 	rm -rf build bin compile_commands.json
 .PHONY: all force debug dev run install test tests test-unit test-kernels test-golden \
-	test-http test-openai test-web test-train test-load test-load-curl test-deploy test-k8s test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
+	test-http test-openai test-web test-train test-load test-load-curl test-deploy test-container test-k8s test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
 	check-headers check-layers lint format check-format tidy compdb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh - install the Debian packages that are missing, and only those.
 #
-#   scripts/deps.sh build|test|dev|cov|node|browser|deploy ...
+#   scripts/deps.sh build|test|dev|cov|node|browser|deploy|container ...
 #
 # Called by `make run`, `make test` and the checks, so it has to cost nothing
 # when all is there: one dpkg-query. It asks for root only when something is
@@ -20,6 +20,7 @@ cov='gcovr'
 node='nodejs npm'
 browser='chromium'
 deploy='haproxy prometheus'
+container='buildah runc debootstrap curl python3'
 
 wanted=
 for group in "${@:-build}"; do
@@ -30,9 +31,10 @@ for group in "${@:-build}"; do
     cov) wanted="$wanted $cov" ;;
     browser) wanted="$wanted $browser" ;;
     deploy) wanted="$wanted $deploy" ;;
+    container) wanted="$wanted $container" ;;
     node | onnx) wanted="$wanted $node" ;;
     *)
-        echo "deps: unknown group '$group' (build, test, dev, cov, node, browser, deploy)" >&2
+        echo "deps: unknown group '$group' (build, test, dev, cov, node, browser, deploy, container)" >&2
         exit 2
         ;;
     esac

@@ -406,7 +406,7 @@ struct flag {
     const char *name; /* without "--" */
     size_t name_len;
     const char *value;           /* NULL: none */
-    const struct option *option; /* NULL: --config, --help or --version */
+    const struct option *option; /* NULL: one that is no option */
     bool negated;                /* --no-access-log */
 };
 
@@ -439,8 +439,8 @@ static int next_flag(const char *const **argv, struct flag *f,
         if (!f->negated)
             f->option = NULL;
     }
-    special =
-        is_flag(f, "config") || is_flag(f, "help") || is_flag(f, "version");
+    special = is_flag(f, "config") || is_flag(f, "help") ||
+              is_flag(f, "version") || is_flag(f, "healthcheck");
     if (!f->option && !special)
         return config_fail(err, INFER_EINVAL, "unknown flag '%s'", f->text);
     needs_value =
@@ -458,8 +458,9 @@ static int next_flag(const char *const **argv, struct flag *f,
 }
 
 /* First pass: is every flag known, and which file is to be read? */
-static int scan_flags(const char *const *argv, const char **path,
-                      enum config_action *action, struct infer_error *err)
+static int scan_flags(struct config *c, const char *const *argv,
+                      const char **path, enum config_action *action,
+                      struct infer_error *err)
 {
     while (*argv) {
         struct flag f;
@@ -473,6 +474,8 @@ static int scan_flags(const char *const *argv, const char **path,
             *action = CONFIG_HELP;
         else if (is_flag(&f, "version"))
             *action = CONFIG_VERSION;
+        else if (is_flag(&f, "healthcheck"))
+            *action = CONFIG_HEALTHCHECK, c->probe = f.value;
         else
             *path = f.value;
     }
@@ -517,11 +520,16 @@ static void settle_models(struct config *c)
     }
 }
 
+static int check_listen(const struct config *c, struct infer_error *err)
+{
+    if (listen_valid(c->listen))
+        return 0;
+    return config_fail(err, INFER_EINVAL, "listen: '%s' is not HOST:PORT",
+                       c->listen);
+}
+
 static int check(const struct config *c, struct infer_error *err)
 {
-    if (!listen_valid(c->listen))
-        return config_fail(err, INFER_EINVAL, "listen: '%s' is not HOST:PORT",
-                           c->listen);
     if (c->n_models == 0)
         return config_fail(err, INFER_EINVAL,
                            "no model: give --model [NAME=]PATH");
@@ -546,67 +554,32 @@ int config_load(struct config *c, const char *const *argv,
                 const char *const *env, enum config_action *action,
                 struct infer_error *err)
 {
-    const char *path = variable(env, "INFERD_CONFIG");
+    const char *path = variable(env, "INFERD_CONFIG"), *probe;
     int rc;
 
     memset(c, 0, sizeof(*c));
     *action = CONFIG_RUN;
-    rc = scan_flags(argv + 1, &path, action, err);
-    if (rc || *action != CONFIG_RUN)
+    rc = scan_flags(c, argv + 1, &path, action, err);
+    if (rc || *action == CONFIG_HELP || *action == CONFIG_VERSION)
         return rc;
+    probe = c->probe;
     rc = config_init(c, err);
+    c->probe = probe ? probe : "/healthz";
     if (rc == 0 && path && *path)
         rc = config_read_file(c, path, err);
     for (const char *const *e = env; rc == 0 && e && *e; e++)
         rc = read_variable(c, *e, err);
     if (rc == 0)
         rc = apply_flags(c, argv + 1, err);
-    if (rc == 0 && *c->api_keys_file)
-        rc = config_read_keys(c, c->api_keys_file, err);
     if (rc == 0)
+        rc = check_listen(c, err);
+    if (rc == 0 && *action == CONFIG_RUN && *c->api_keys_file)
+        rc = config_read_keys(c, c->api_keys_file, err);
+    if (rc == 0 && *action == CONFIG_RUN)
         rc = check(c, err);
     if (rc)
         config_release(c);
     else
         settle_models(c);
     return rc;
-}
-
-/* ---- help ---------------------------------------------------------------- */
-
-static void help_line(const struct option *o)
-{
-    static const char *const shape[] = {
-        [OPTION_INT] = "N",        [OPTION_BOOL] = "",
-        [OPTION_WORD] = "WORD",    [OPTION_STR] = "TEXT",
-        [OPTION_STRINGS] = "TEXT", [OPTION_MODELS] = "[NAME=]PATH",
-        [OPTION_KEYS] = "KEY",
-    };
-    char flag[64];
-    int n = snprintf(flag, sizeof(flag), "--%s", o->name);
-
-    for (int i = 2; i < n; i++)
-        if (flag[i] == '_')
-            flag[i] = '-';
-    printf("  %s %s\n      %s", flag, shape[o->kind], o->help);
-    if (o->words)
-        printf(" (%s)", o->words);
-    if (o->preset && *o->preset)
-        printf(" [%s]", o->preset);
-    if (o->kind >= OPTION_STRINGS)
-        printf(" (repeatable)");
-    putchar('\n');
-}
-
-void config_help(void)
-{
-    puts("usage: inferd --model [NAME=]PATH [option...]\n"
-         "Serves language models over HTTP.\n\n"
-         "Each option is also a variable (--max-n: INFERD_MAX_N; commas "
-         "separate a list)\nand a key of the configuration file (max_n). "
-         "Flags win over variables, these over\nthe file.\n\n"
-         "  --config FILE\n      configuration file: JSON with comments\n"
-         "  --help, --version");
-    for (size_t i = 0; i < N_OPTIONS; i++)
-        help_line(&table[i]);
 }

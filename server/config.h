@@ -58,6 +58,7 @@ struct config {
     struct key_config *api_keys; /* [n_api_keys] */
     size_t n_api_keys;
     enum option_source source[CONFIG_MAX_OPTIONS]; /* by option */
+    const char *probe; /* --healthcheck: the path asked for; borrowed */
 };
 
 enum option_kind {
@@ -80,13 +81,18 @@ struct option {
     const char *help;
 };
 
-enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION };
+enum config_action {
+    CONFIG_RUN,
+    CONFIG_HELP,
+    CONFIG_VERSION,
+    CONFIG_HEALTHCHECK
+};
 
 /*
  * Defaults, file, variables, flags; then every model gets its own settings.
  *
  *   argv, env  as main() has them, NULL-terminated
- *   action     what the flags ask for
+ *   action     what the flags ask for; --healthcheck needs no model or key
  * Errors  EINVAL, EIO, ENOMEM; err names the flag, variable or key
  */
 int config_load(struct config *c, const char *const *argv,

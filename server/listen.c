@@ -22,8 +22,7 @@
 
 enum { BACKLOG = 1024, FIRST_PASSED_FD = 3 };
 
-/* "HOST:PORT" → its parts; "[::1]:80" loses its brackets. */
-static bool split(const char *address, char *host, size_t size,
+bool listen_split(const char *address, char *host, size_t size,
                   const char **port)
 {
     const char *colon = strrchr(address, ':');
@@ -50,8 +49,8 @@ bool listen_valid(const char *address)
     char host[256];
     const char *port;
 
-    return split(address, host, sizeof(host), &port) && strlen(port) <= 5 &&
-           atoi(port) <= 65535;
+    return listen_split(address, host, sizeof(host), &port) &&
+           strlen(port) <= 5 && atoi(port) <= 65535;
 }
 
 static int bind_one(const struct addrinfo *a)
@@ -148,7 +147,7 @@ int listen_open(const char *address, int *fd, char *url, size_t size,
 
     if (passed())
         return take_passed(fd, url, size, err);
-    if (!split(address, host, sizeof(host), &port))
+    if (!listen_split(address, host, sizeof(host), &port))
         return config_fail(err, INFER_EINVAL, "listen: '%s' is not HOST:PORT",
                            address);
     rc = getaddrinfo(*host ? host : NULL, port, &hints, &list);

@@ -7,6 +7,11 @@
 /* Is this "HOST:PORT" with a port up to 65535? */
 bool listen_valid(const char *address);
 
+/* "HOST:PORT" into its parts; "[::1]:80" loses its brackets. host is [size],
+ * *port points into address. false: it is none. */
+bool listen_split(const char *address, char *host, size_t size,
+                  const char **port);
+
 /*
  * Bind and listen on "HOST:PORT" or "[V6]:PORT"; port 0 picks a free one.
  * A socket that systemd passed (LISTEN_PID, LISTEN_FDS) is taken instead.

@@ -177,7 +177,7 @@ class ObserveTest(unittest.TestCase):
             get = box[probe]["httpGet"]
             self.assertIn(get["port"], ports)
             self.assertEqual(self.s.get(get["path"]).status, 200)
-        sleep = int(box["lifecycle"]["preStop"]["exec"]["command"][1])
+        sleep = box["lifecycle"]["preStop"]["sleep"]["seconds"]
         self.assertGreater(pod["spec"]["terminationGracePeriodSeconds"],
                            sleep + 30)
         for name in ("hpa", "keda"):

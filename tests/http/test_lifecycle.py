@@ -12,7 +12,7 @@ import unittest
 
 from harness import (INFERD, ROOT, SLOW, Server, joined, main_model,
                      parse_stream, post_bytes, read_reply, scratch, shared,
-                     slow_model, Reply)
+                     slow_model, together, Reply)
 import tinymodel
 
 
@@ -22,6 +22,82 @@ def run(*args, env=None, timeout=20 * SLOW):
                           cwd=ROOT, env={**os.environ, **(env or {})},
                           timeout=timeout, errors="replace")
     return done.returncode, done.stdout, done.stderr
+
+
+class Healthcheck(unittest.TestCase):
+    """inferd asks another inferd, as an image without a shell needs it."""
+
+    def check(self, *args, env=None):
+        code, out, err = run(*args, env=env)
+        self.assertEqual(out, "")
+        self.assertEqual(err.count("\n"), 1 if code else 0, err)
+        return code, err
+
+    def test_a_server(self):
+        port = shared().port
+        listen = f"127.0.0.1:{port}"
+        for args in (["--listen", listen, "--healthcheck"],
+                     ["--healthcheck=/readyz", "--listen", listen],
+                     ["--healthcheck", "--listen", f"0.0.0.0:{port}"],
+                     ["--healthcheck", "--listen", f":{port}"],
+                     ["--healthcheck", "--listen", f"localhost:{port}"]):
+            self.assertEqual(self.check(*args), (0, ""), args)
+        self.assertEqual(self.check("--healthcheck", env={
+            "INFERD_LISTEN": listen}), (0, ""))
+        config = scratch("healthcheck.json")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(f'{{"listen": "{listen}", "model": ["/not/here"], '
+                       '"api_keys_file": "/not/here"}')
+        self.assertEqual(self.check("--config", config, "--healthcheck"),
+                         (0, ""))
+        code, err = self.check("--healthcheck=/nothing", "--listen", listen)
+        self.assertEqual(code, 1)
+        self.assertIn("/nothing is 404", err)
+
+    def test_none(self):
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            address = "127.0.0.1:%d" % closed.getsockname()[1]
+        code, err = self.check("--healthcheck", "--listen", address)
+        self.assertEqual(code, 1)
+        self.assertIn(f"'{address}'", err)
+
+    def test_one_that_hangs_or_speaks_otherwise(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = "127.0.0.1:%d" % silent.getsockname()[1]
+            start = time.monotonic()
+            code, err = self.check("--healthcheck", "--listen", address)
+            self.assertEqual(code, 1)
+            self.assertIn("does not answer", err)
+            self.assertLess(time.monotonic() - start, 15 * SLOW)
+
+            def greet():  # the one before waits to be taken, too
+                for _ in range(2):
+                    peer = silent.accept()[0]
+                    try:
+                        peer.sendall(b"220 smtp.example\r\n")
+                    except OSError:
+                        pass
+                    peer.close()
+
+            (code, err), _ = together([lambda: self.check(
+                "--healthcheck", "--listen", address), greet])
+            self.assertEqual(code, 1)
+
+    def test_draining(self):
+        """Alive, and not ready."""
+        s = Server(model=slow_model())
+        sock = s.open_stream(prompt="a", max_tokens=8000, ignore_eos=True)
+        s.process.send_signal(signal.SIGTERM)
+        listen = f"127.0.0.1:{s.port}"
+        while s.get("/readyz").status != 503:
+            time.sleep(0.01)
+        self.assertEqual(self.check("--healthcheck", "--listen", listen)[0],
+                         0)
+        code, err = self.check("--healthcheck=/readyz", "--listen", listen)
+        self.assertEqual(code, 1)
+        self.assertIn("/readyz is 503", err)
+        sock.close()
+        self.assertEqual(s.stop(), 0)
 
 
 class Start(unittest.TestCase):
