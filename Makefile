@@ -180,6 +180,8 @@ test-train: all $B/tests/unit/test_train_ranks ## infer-train itself: runs, kill
 	@TRAIN=$(TRAIN) INFERD=$(INFERD) SEAM=$B/tests/unit/test_train_ranks $(PYTHON) tests/train/run.py $(ARGS)
 test-openai: all ## the official openai client, from npm
 	@INFERD=$(INFERD) PYTHON=$(PYTHON) tests/openai/run.sh
+test-chat: $B/tests/chat/render ## chat prompts against Jinja's, from npm
+	@RENDER=$< tests/chat/run.sh
 test-web: all ## the pages in Chromium, with playwright-core from npm
 	@INFERD=$(INFERD) PYTHON=$(PYTHON) tests/web/run.sh
 test-load: all ## longer: leaks, overload, latency under load
@@ -198,7 +200,7 @@ test-train-slow: all $B/tests/unit/test_train_ranks ## longer: 100 kills, every 
 test-onnx: all ## exported models in onnxruntime, from npm
 	@scripts/onnx.sh build/onnx
 	@node tests/onnx/run.mjs bin/infer-train ../shared/oracle build/onnx
-test-all: test test-openai test-web test-load test-load-curl test-deploy test-container test-k8s test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
+test-all: test test-openai test-chat test-web test-load test-load-curl test-deploy test-container test-k8s test-train-slow test-onnx asan tsan fuzz ## everything, with the sanitizers
 
 asan: ## C, HTTP and trainer tests under ASan and UBSan
 	@$(MAKE) -s -j$(JOBS) B=build/asan CFLAGS='$(SAN)=address,undefined' all tests
@@ -263,7 +265,7 @@ help: ## this list
 clean: ## remove everything built
 	rm -rf build bin compile_commands.json
 .PHONY: all force debug dev run install test tests test-unit test-kernels test-golden \
-	test-http test-openai test-web test-train test-load test-load-curl test-deploy test-container test-k8s test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
+	test-http test-openai test-chat test-web test-train test-load test-load-curl test-deploy test-container test-k8s test-train-slow test-onnx test-all asan ubsan tsan fuzz fuzzers cov bench check \
 	check-headers check-layers lint format check-format tidy compdb help clean
 .SECONDARY:
 .DELETE_ON_ERROR:

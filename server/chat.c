@@ -1,13 +1,10 @@
 /*
- * chat.c - the chat templates of the common families.
+ * chat.c - the chat templates of the common families, written out.
  *
  * Each function repeats what the family's Jinja program writes, to the byte.
  * Texts of ours are marked as trusted, so that the tokenizer turns their
  * markers into control tokens; contents are not, so a message that holds the
- * text of a marker stays text.
- *
- * Variants within a family (where the system text goes, spaces around [INST],
- * a default system text) are read off the program's own string literals.
+ * text of a marker stays text. Which family and variant it is: chat_find.c.
  */
 #include "server/chat.h"
 #include "server/config.h"
@@ -15,173 +12,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-const char *chat_family_name(enum chat_family family)
-{
-    static const char *const names[] = {
-        [CHAT_CHATML] = "chatml",
-        [CHAT_LLAMA2] = "llama-2",
-        [CHAT_LLAMA3] = "llama-3",
-        [CHAT_MISTRAL_V1] = "mistral-v1",
-        [CHAT_MISTRAL_V3] = "mistral-v3",
-        [CHAT_MISTRAL_TEKKEN] = "mistral-tekken",
-        [CHAT_MISTRAL_V7] = "mistral-v7",
-        [CHAT_GEMMA] = "gemma",
-        [CHAT_PHI3] = "phi-3",
-        [CHAT_ZEPHYR] = "zephyr",
-        [CHAT_PLAIN] = "plain",
-    };
-
-    return names[family];
-}
-
-/* ---- recognition --------------------------------------------------------- */
-
-static bool has(const char *text, const char *mark)
-{
-    return strstr(text, mark) != NULL;
-}
-
-static bool has_quoted(const char *text, const char *mark)
-{
-    char quoted[64];
-
-    for (const char *q = "'\""; *q; q++) {
-        const size_t n = strlen(mark);
-
-        quoted[0] = *q;
-        memcpy(quoted + 1, mark, n + 1);
-        quoted[n + 1] = *q;
-        quoted[n + 2] = '\0';
-        if (has(text, quoted))
-            return true;
-    }
-    return false;
-}
-
-static enum chat_family find_family(const char *text)
-{
-    if (has(text, "<|im_start|>") && has(text, "<|im_end|>"))
-        return has(text, "<|im_sep|>") ? CHAT_AUTO : CHAT_CHATML;
-    if (has(text, "<|start_header_id|>") && has(text, "<|eot_id|>"))
-        /* later ones put dates into the prompt */
-        return has(text, "Cutting Knowledge") ? CHAT_AUTO : CHAT_LLAMA3;
-    if (has(text, "<start_of_turn>") && has(text, "<end_of_turn>"))
-        return CHAT_GEMMA;
-    if (has(text, "[SYSTEM_PROMPT]"))
-        return CHAT_MISTRAL_V7;
-    if (has(text, "[INST]") && has(text, "<<SYS>>"))
-        return CHAT_LLAMA2;
-    if (has(text, "[INST]"))
-        return has(text, " [/INST]")        ? CHAT_MISTRAL_V1
-               : has_quoted(text, "[INST]") ? CHAT_MISTRAL_TEKKEN
-                                            : CHAT_MISTRAL_V3;
-    if (has(text, "<|user|>") && has(text, "<|assistant|>") &&
-        has(text, "<|end|>"))
-        return CHAT_PHI3;
-    if (has(text, "<|user|>") && has(text, "<|assistant|>") &&
-        has(text, "eos_token"))
-        return CHAT_ZEPHYR;
-    return CHAT_AUTO;
-}
-
-/* Qwen and others write a system turn of their own when none is given: a
- * literal between the two markers. */
-static void find_preset(struct chat_template *t, const char *text)
-{
-    static const char open[] = "<|im_start|>system\\n";
-    const char *s = text;
-
-    while ((s = strstr(s, open)) != NULL) {
-        size_t n;
-
-        s += strlen(open);
-        n = strcspn(s, "<'\"{\\");
-        if (n > 0 && strncmp(s + n, "<|im_end|>", 10) == 0) {
-            t->preset = s;
-            t->preset_len = n;
-            return;
-        }
-    }
-}
-
-static void read_mistral(struct chat_template *t, const char *text)
-{
-    const bool spaced = has(text, "' ' + message['content']") ||
-                        has(text, "\" \" + message[\"content\"]") ||
-                        has(text, "' '  + message['content']");
-
-    t->system = !has(text, "system_message")        ? SYSTEM_NONE
-                : has(text, "loop.last and system") ? SYSTEM_LAST
-                                                    : SYSTEM_FIRST;
-    if (t->family == CHAT_MISTRAL_V7) {
-        t->system = SYSTEM_OWN;
-        t->open = has(text, "[SYSTEM_PROMPT] ") ? "[INST] " : "[INST]";
-    } else if (t->family == CHAT_MISTRAL_V1) {
-        t->open = has_quoted(text, " [INST] ") ? " [INST] " : "[INST] ";
-    }
-    t->before = spaced ? " " : "";
-    t->trim_answer =
-        has(text, "content']|trim") || has(text, "content\"]|trim");
-    t->after = has(text, "eos_token + ' '") || has(text, "eos_token + \" \"")
-                   ? " "
-                   : "";
-}
-
-static void read_text(struct chat_template *t, const char *text)
-{
-    t->bos = has(text, "bos_token");
-    switch (t->family) {
-    case CHAT_CHATML:
-        find_preset(t, text);
-        t->trim = has(text, "content'] | trim") || has(text, "content']|trim");
-        t->unthink = has(text, "</think>");
-        break;
-    case CHAT_GEMMA:
-        t->system = has(text, "first_user_prefix") ? SYSTEM_FIRST : SYSTEM_NONE;
-        break;
-    case CHAT_PHI3:
-    case CHAT_ZEPHYR:
-        t->system = has(text, "<|system|>") ? SYSTEM_OWN : SYSTEM_NONE;
-        break;
-    case CHAT_MISTRAL_V1:
-    case CHAT_MISTRAL_V3:
-    case CHAT_MISTRAL_TEKKEN:
-    case CHAT_MISTRAL_V7:
-        read_mistral(t, text);
-        break;
-    default:
-        break;
-    }
-}
-
-void chat_recognise(struct chat_template *t, enum chat_family family,
-                    const char *text)
-{
-    const bool given = family != CHAT_AUTO;
-
-    memset(t, 0, sizeof(*t));
-    t->absent = text == NULL;
-    t->family = given || !text ? family : find_family(text);
-    t->bos = t->family >= CHAT_LLAMA2 && t->family <= CHAT_GEMMA;
-    t->trim = t->family == CHAT_LLAMA2 || t->family == CHAT_LLAMA3 ||
-              t->family == CHAT_GEMMA;
-    t->open = t->family == CHAT_MISTRAL_V1   ? " [INST] "
-              : t->family == CHAT_MISTRAL_V3 ? "[INST] "
-                                             : "[INST]";
-    if (t->family == CHAT_MISTRAL_V7)
-        t->open = "[INST] ";
-    t->close = t->family == CHAT_MISTRAL_V1 ? " [/INST]" : "[/INST]";
-    t->before = t->family == CHAT_MISTRAL_TEKKEN ? "" : " ";
-    t->after = "";
-    if (t->family == CHAT_MISTRAL_V1 || t->family == CHAT_LLAMA2 ||
-        t->family == CHAT_GEMMA)
-        t->system = SYSTEM_FIRST;
-    else if (t->family == CHAT_MISTRAL_V3 || t->family == CHAT_MISTRAL_TEKKEN)
-        t->system = SYSTEM_LAST;
-    if (!given && text)
-        read_text(t, text);
-}
 
 /* ---- writing ------------------------------------------------------------- */
 
@@ -360,7 +190,7 @@ static void mistral(struct writer *w, const struct chat_message *m, size_t n,
         } else if (m[i].role == CHAT_ASSISTANT) {
             ours(w, w->t->before, NULL);
             theirs(w, w->t->trim_answer ? stripped(m[i]) : m[i]);
-            ours(w, w->eos, w->t->after, NULL);
+            ours(w, w->t->behind, w->eos, w->t->after, NULL);
         } else {
             ours(w, w->t->open, NULL);
             if (system && i == (last ? n - 1 : 0)) {
@@ -434,7 +264,7 @@ static int check_turns(const struct chat_template *t,
                        size_t *bad, struct infer_error *err)
 {
     const bool strict =
-        t->family == CHAT_LLAMA2 ||
+        t->alternates || t->family == CHAT_LLAMA2 ||
         (t->family >= CHAT_MISTRAL_V1 && t->family <= CHAT_MISTRAL_TEKKEN) ||
         t->family == CHAT_GEMMA;
 
@@ -443,6 +273,11 @@ static int check_turns(const struct chat_template *t,
             if (m[i].role == CHAT_SYSTEM)
                 return fail(err, bad, i,
                             "the model's chat template has no system role");
+    if (t->starts_user && m[0].role == CHAT_ASSISTANT)
+        return fail(err, bad, 0, "the first message must not be an answer");
+    if (t->ends_user && m[n + first - 1].role != CHAT_USER)
+        return fail(err, bad, n + first - 1,
+                    "the last message must be the user's");
     if (!strict)
         return 0;
     if (n == 0)

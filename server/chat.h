@@ -42,9 +42,13 @@ struct chat_template {
     bool trim_answer;         /* Mistral: around answers only */
     bool unthink;             /* drops what earlier answers thought */
     bool absent;              /* the file has no template */
+    bool alternates;          /* roles must, beyond what the family asks */
+    bool ends_user;           /* the last message must be the user's */
+    bool starts_user;         /* the first must not be an answer */
     const char *open, *close; /* Mistral: around a user's turn */
     const char *before;       /* Mistral: before an answer */
-    const char *after;        /* Mistral: after its end of text */
+    const char *behind;       /* between an answer and its end of text */
+    const char *after;        /* after that */
     const char *preset;       /* system text when none is given; borrowed */
     size_t preset_len;
 };

@@ -54,14 +54,68 @@ struct row {
 #define MISTRAL7                                                               \
     "{{bos_token}}{{ '[SYSTEM_PROMPT] ' + '[/SYSTEM_PROMPT]' }}"               \
     "{{ '[INST] ' + '[/INST]' }}{{ ' ' + message['content'] + eos_token }}"
-#define LLAMA2 "{{bos_token + '[INST] '}}{{'<<SYS>>\\n'}}"
+#define LLAMA2                                                                 \
+    "{{bos_token + '[INST] ' + content.strip() + ' [/INST]'}}{{'<<SYS>>\\n'}}"
 #define LLAMA3 "{{bos_token}}<|start_header_id|> | trim + '<|eot_id|>'"
 #define GEMMA  "{{ bos_token }}<start_of_turn><end_of_turn>"
 #define GEMMA3 GEMMA "{%- set first_user_prefix = ... %}"
-#define PHI3   "<|system|><|user|><|end|><|assistant|>"
+#define PHI3   "<|system|><|user|><|end|><|assistant|>add_generation_prompt"
 #define ZEPHYR "'<|system|>' '<|user|>' + eos_token '<|assistant|>'"
 
+#define QWEN15                                                                 \
+    "<|im_start|>system\nYou are Q.<|im_end|>\n" CHATML                        \
+    "messages[-1]['role'] != 'assistant'"
+#define MIXTRAL22                                                              \
+    "{{bos_token}}{{ ' [INST] ' + message['content'] + ' [/INST]' }}"          \
+    "{{ ' ' + message['content'] + ' ' + eos_token}}"
+#define PHI3FIRST "{{bos_token}}<|user|><|end|><|assistant|>"
+#define INTERN    "{% if x %}{{ bos_token }}{% endif %}" CHATML
+
 static const struct row rows[] = {
+    {"a preset system text with a real line break",
+     QWEN15,
+     CHAT_AUTO,
+     CHAT_CHATML,
+     {{U, "u"}},
+     "<|im_start|>system\nYou are Q.<|im_end|>\n<|im_start|>user\nu<|im_end|>\n"
+     "<|im_start|>assistant\n",
+     false},
+    {"that goes on with an answer at the end",
+     QWEN15,
+     CHAT_AUTO,
+     CHAT_CHATML,
+     {{U, "u"}, {A, "a"}},
+     NULL,
+     false},
+    {"chatml with BOS before a user's turn only",
+     INTERN,
+     CHAT_AUTO,
+     CHAT_CHATML,
+     {{A, "a"}, {U, "u"}},
+     NULL,
+     true},
+    {"mixtral 8x22B ends answers with a space",
+     MIXTRAL22,
+     CHAT_AUTO,
+     CHAT_MISTRAL_V1,
+     {{U, "u"}, {A, "a"}, {U, "v"}},
+     " [INST] u [/INST] a </s> [INST] v [/INST]",
+     true},
+    {"the first phi-3",
+     PHI3FIRST,
+     CHAT_AUTO,
+     CHAT_PHI3,
+     {{U, "u"}, {A, "a"}, {U, "v"}},
+     "<|user|>\nu<|end|>\n<|assistant|>\na<|end|>\n<|user|>\nv<|end|>\n"
+     "<|assistant|>\n",
+     true},
+    {"which begins the answer in the user's turn",
+     PHI3FIRST,
+     CHAT_AUTO,
+     CHAT_PHI3,
+     {{U, "u"}, {U, "v"}},
+     NULL,
+     true},
     {"chatml",
      CHATML,
      CHAT_AUTO,
@@ -277,6 +331,12 @@ static void test_unknown(void **state)
         "<|im_start|><|im_sep|><|im_end|>",
         "<|start_header_id|><|eot_id|>Cutting Knowledge Date:",
         "<|User|><|Assistant|>",
+        (CHATML "{{ '<think>\\n' }}"),
+        (CHATML "{{ \"<think>\n\" }}"),
+        (CHATML "{{ strftime_now('%d %B') }}"),
+        ("{% set system_message = 'You are Q.' %}" CHATML),
+        "{{ '[INST] ' + message['content'] }}{{ '[RESP] ' }}",
+        "{{ '[INST] <<SYS>>' + message['content'] + ' [/INST]' }}",
     };
     struct chat_template t;
 
