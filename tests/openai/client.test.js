@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import OpenAI from "openai";
-import { Server, slow, small } from "./server.js";
+import { Server, embedder, slow, small } from "./server.js";
 
 const messages = [{ role: "system", content: "Be brief." },
   { role: "user", content: "Once upon a time" }];
@@ -12,24 +12,27 @@ const config = {
     small: { path: small },
     slow: { path: slow, max_running: 1, max_waiting: 0 },
     base: { path: small, chat_template: "plain" },
+    embedder: { path: embedder },
   },
   api_keys: [{ name: "a", key: "key-a" },
-    { name: "one", key: "key-one", concurrency: 1 }],
+    { name: "one", key: "key-one", concurrency: 1 },
+    { name: "few", key: "key-few", models: ["small"] }],
 };
 let server, client;
 
-// A client that counts what it sends.
+// A client that keeps the statuses and the bodies of what it sends.
 function connect(key, options = {}) {
-  const sent = [];
+  const sent = [], bodies = [];
   const c = new OpenAI({
     apiKey: key, baseURL: server.url + "/v1", maxRetries: 0, ...options,
     fetch: async (url, init) => {
       const reply = await fetch(url, init);
       sent.push(reply.status);
+      if (init.body) bodies.push(JSON.parse(init.body));
       return reply;
     },
   });
-  return Object.assign(c, { sent });
+  return Object.assign(c, { sent, bodies });
 }
 
 before(async () => {
@@ -109,7 +112,7 @@ test("completions, and their stream", async () => {
 test("models", async () => {
   const ids = [];
   for await (const m of client.models.list()) ids.push(m.id);
-  assert.deepEqual(ids, ["small", "slow", "base"]);
+  assert.deepEqual(ids, ["small", "slow", "base", "embedder"]);
   assert.equal((await client.models.retrieve("slow")).id, "slow");
   await assert.rejects(client.models.retrieve("none"), OpenAI.NotFoundError);
 });
@@ -139,13 +142,60 @@ test("JSON schema and JSON mode", async () => {
       && /not/.test(e.message) && e.param === "response_format");
 });
 
+const texts = ["Where is my card?", "", "A man plays a guitar. \u{1f600}"];
+const length = (v) => Math.hypot(...v);
+
+test("embeddings: base64 on the wire, numbers for the caller", async () => {
+  const c = connect("key-a");
+  const packed = await c.embeddings.create({ model: "embedder", input: texts });
+  const plain = await c.embeddings.create({ model: "embedder", input: texts, encoding_format: "float" });
+  assert.deepEqual(c.bodies.map((b) => b.encoding_format), ["base64", "float"]);
+  assert.deepEqual(packed.data.map((d) => d.index), [0, 1, 2]);
+  for (const [i, { embedding }] of packed.data.entries()) {
+    assert.equal(embedding.length, 64);
+    assert.ok(Math.abs(length(embedding) - 1) < 1e-5);
+    assert.deepEqual([...embedding], plain.data[i].embedding.map(Math.fround));
+  }
+  assert.ok(plain.usage.prompt_tokens > 0 && plain.usage.total_tokens === plain.usage.prompt_tokens);
+  const raw = await c.embeddings.create({ model: "embedder", input: texts, encoding_format: "base64" });
+  const bytes = Buffer.from(raw.data[0].embedding, "base64");
+  assert.equal(bytes.length, 4 * 64);
+  assert.equal(bytes.readFloatLE(0), packed.data[0].embedding[0]);
+});
+
+test("embeddings: one text, dimensions, token ids", async () => {
+  const ask = async (input, fields = {}) => (await client.embeddings.create({
+    model: "embedder", input, ...fields })).data.map((d) => [...d.embedding]);
+  const [whole] = await ask(texts[0]);
+  const [cut] = await ask(texts[0], { dimensions: 16 });
+  assert.equal(cut.length, 16);
+  const norm = length(whole.slice(0, 16));
+  for (let i = 0; i < 16; i++) assert.ok(Math.abs(cut[i] - whole[i] / norm) < 1e-5);
+  const { tokens } = await client.post("/tokenize", { body: { model: "embedder", text: texts[0] } });
+  const ids = tokens.map((t) => t.id);
+  assert.deepEqual(await ask(ids), [whole]);
+  assert.deepEqual(await ask([ids, ids]), [whole, whole]);
+});
+
+const rejects = (promise, type, status) => assert.rejects(promise, (e) => {
+  assert.ok(e instanceof type, `${e.constructor.name}: ${e.message}`);
+  assert.equal(e.status, status);
+  assert.ok(e.requestID ?? e.request_id);
+  return true;
+});
+
+test("embeddings: errors", async () => {
+  const ask = (fields) => client.embeddings.create({ model: "embedder", input: "x", ...fields });
+  await rejects(ask({ dimensions: 65 }), OpenAI.BadRequestError, 400);
+  await rejects(ask({ input: [] }), OpenAI.BadRequestError, 400);
+  await rejects(ask({ input: "word ".repeat(2000) }), OpenAI.UnprocessableEntityError, 422);
+  await assert.rejects(ask({ model: "small" }), (e) =>
+    e instanceof OpenAI.BadRequestError && e.code === "wrong_task" && e.param === "model");
+  await assert.rejects(client.completions.create({ model: "embedder", prompt: "x" }), (e) =>
+    e instanceof OpenAI.BadRequestError && e.code === "wrong_task");
+});
+
 test("errors become its exception classes", async () => {
-  const rejects = (promise, type, status) => assert.rejects(promise, (e) => {
-    assert.ok(e instanceof type, `${e.constructor.name}: ${e.message}`);
-    assert.equal(e.status, status);
-    assert.ok(e.requestID ?? e.request_id);
-    return true;
-  });
   const ask = (fields, c = client) => c.chat.completions.create({ ...base, ...fields });
   await rejects(ask({ temperature: 1000 }), OpenAI.BadRequestError, 400);
   await rejects(ask({ messages: [] }), OpenAI.BadRequestError, 400);
@@ -156,6 +206,23 @@ test("errors become its exception classes", async () => {
   await rejects(ask({ messages: [{ role: "user", content: "word ".repeat(2000) }] }),
     OpenAI.UnprocessableEntityError, 422);
   await rejects(ask({ stream: true, n: -1 }), OpenAI.BadRequestError, 400);
+  await rejects(ask({ model: "slow" }, connect("key-few")), OpenAI.PermissionDeniedError, 403);
+  await rejects(ask({ user: "x".repeat(3 << 20) }), OpenAI.APIError, 413);
+  await rejects(ask({ model: "slow", deadline_ms: 1,
+    messages: [{ role: "user", content: "word ".repeat(900) }] }), OpenAI.InternalServerError, 504);
+});
+
+test("no server, too slow, given up: its other classes", async () => {
+  const ask = (c, options) => c.chat.completions.create({ ...base, model: "slow",
+    max_completion_tokens: 8000, ignore_eos: true }, options);
+  await assert.rejects(ask(connect("key-a", { baseURL: "http://127.0.0.1:9/v1" })),
+    OpenAI.APIConnectionError);
+  await assert.rejects(ask(connect("key-a", { timeout: 100 })), OpenAI.APIConnectionTimeoutError);
+  await server.until("inferd_requests_running", (v) => v === 0);
+  const abort = new AbortController();
+  setTimeout(() => abort.abort(), 100);
+  await assert.rejects(ask(client, { signal: abort.signal }), OpenAI.APIUserAbortError);
+  await server.until("inferd_requests_running", (v) => v === 0);
 });
 
 test("an aborted stream stops its work", async () => {

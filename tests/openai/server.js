@@ -11,22 +11,25 @@ const template =
   "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + " +
   "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}";
 
-function model(name, sizes) {
+function write(name, call) {
   const file = path.resolve(name + ".gguf");
   if (existsSync(file)) return file;
   execFileSync(process.env.PYTHON ?? "python3", ["-c", `
 import sys
 sys.path.insert(0, sys.argv[1])
 import tinymodel
-tinymodel.write(sys.argv[2], ${sizes}, template=sys.argv[3], extra=[
-    ("<|im_start|>", 0.0, 3), ("<|im_end|>", 0.0, 3)])`,
-    path.join(top, "tests/http"), file, template]);
+tinymodel.${call}`, path.join(top, "tests/http"), file, template]);
   return file;
 }
+
+const model = (name, sizes) => write(name, `write(sys.argv[2], ${sizes},
+  template=sys.argv[3], extra=[("<|im_start|>", 0.0, 3), ("<|im_end|>", 0.0, 3)])`);
 
 // small: quick answers; slow: one that is still running when it is looked at.
 export const small = model("small", "d=64, layers=3, ctx=512");
 export const slow = model("slow", "d=512, layers=6, heads=8, ff=1536, ctx=8192");
+
+export const embedder = write("embedder", "write_encoder(sys.argv[2], d=64)");
 
 export class Server {
   static async start(config, listen = "127.0.0.1:0") {
