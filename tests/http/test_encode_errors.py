@@ -224,9 +224,11 @@ class Keyed(Rows):
 class Loaded(Rows):
     """While each model is busy with all it may accept."""
 
+    TEXTS = ["a b c d e " * 8] * (600 // SLOW)
+
     @classmethod
     def setUpClass(cls):
-        cls.s = Server({"max-waiting-inputs": 600 // SLOW},
+        cls.s = Server({"max-waiting-inputs": len(cls.TEXTS)},
                        models=models("large"))
 
     @classmethod
@@ -240,7 +242,7 @@ class Loaded(Rows):
             model, body = POSTS[path]
             socks.append(self.s.connect())
             socks[-1].sendall(post_bytes(path, {
-                **body, LIST[path]: ["a b c d e " * 8] * (600 // SLOW)}))
+                **body, LIST[path]: self.TEXTS}))
             self.s.wait_metric("inferd_queue_requests", lambda v: v > 0,
                                model=model)
         return socks
@@ -248,7 +250,7 @@ class Loaded(Rows):
     def test_queue_deadline_and_drain(self):
         for path in POSTS:
             if path not in ("/tokenize", "/decode"):
-                body = {**POSTS[path][1], LIST[path]: ["a b c d e " * 8] * (600 // SLOW),
+                body = {**POSTS[path][1], LIST[path]: self.TEXTS,
                         "deadline_ms": 1}
                 self.row(path, self.s.post(path, body), 504, "deadline")
         socks = self.fill()
