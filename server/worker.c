@@ -59,6 +59,8 @@ void worker_done(struct worker *w, struct job *job, struct buf *body)
 {
     struct chunk *c;
 
+    if (w->explained == job)
+        w->explained = NULL;
     for (size_t i = 0; i < job->gen.n_prompts; i++)
         generate_started(w, &job->gen.prompts[i]);
     for (size_t i = 0; i < job->enc.n_inputs; i++)
@@ -144,23 +146,25 @@ static void start_job(struct worker *w, struct job *job)
     worker_done(w, job, rc ? NULL : &body);
 }
 
-static void queue(struct worker *w, struct job *first, struct job *last)
+static void append(struct job_list *l, struct job *first, struct job *last)
 {
-    if (w->intake_last)
-        w->intake_last->next = first;
+    if (!first)
+        return;
+    if (l->last)
+        l->last->next = first;
     else
-        w->intake = first;
-    w->intake_last = last;
+        l->first = first;
+    l->last = last;
 }
 
-static struct job *dequeue(struct worker *w)
+static struct job *take_first(struct job_list *l)
 {
-    struct job *job = w->intake;
+    struct job *job = l->first;
 
     if (job) {
-        w->intake = job->next;
-        if (!w->intake)
-            w->intake_last = NULL;
+        l->first = job->next;
+        if (!l->first)
+            l->last = NULL;
         job->next = NULL;
     }
     return job;
@@ -174,7 +178,39 @@ static void take_mail(struct worker *w)
         return;
     while (last->next)
         last = last->next;
-    queue(w, first, last);
+    append(&w->intake, first, last);
+}
+
+/* An explanation holds a megabyte or more for each text, so there is one at a
+ * time. false: this one waits. */
+static bool may_explain(struct worker *w, struct job *job)
+{
+    if (w->explained && w->explained != job) {
+        append(&w->later, job, job);
+        return false;
+    }
+    w->explained = job;
+    return true;
+}
+
+/* Of those that wait to be explained, end the ones that nobody waits for any
+ * more or whose time is up; one may begin if none is in progress. */
+static void look_after(struct worker *w)
+{
+    const uint64_t now = infer_clock_ns();
+    struct job_list all = w->later;
+    struct job *job;
+
+    w->later = (struct job_list){0};
+    while ((job = take_first(&all)) != NULL) {
+        job->enc.late = job->deadline_ns <= now;
+        if (job->enc.late || job_cancelled(job))
+            worker_encoded(w, job);
+        else if (!w->explained && may_explain(w, job))
+            append(&w->intake, job, job);
+        else
+            append(&w->later, job, job);
+    }
 }
 
 /* Start waiting jobs, at least one, for INTAKE_NS at most. */
@@ -184,11 +220,14 @@ static void start_jobs(struct worker *w)
     struct job *job;
 
     take_mail(w);
-    while ((job = dequeue(w)) != NULL) {
+    look_after(w);
+    while ((job = take_first(&w->intake)) != NULL) {
+        if (job->kind == JOB_ENCODE && job->enc.explain && !may_explain(w, job))
+            continue;
         /* a thousand texts are tokenized in parts, between steps, and whoever
          * came meanwhile has a turn before the next part */
         if (job->kind == JOB_ENCODE && !encode_prepare(w, job, until)) {
-            queue(w, job, job);
+            append(&w->intake, job, job);
             break;
         }
         start_job(w, job);
@@ -322,7 +361,9 @@ static void give_back(struct worker *w)
     struct job *job;
 
     take_mail(w);
-    while ((job = dequeue(w)) != NULL) {
+    append(&w->intake, w->later.first, w->later.last);
+    w->later = (struct job_list){0};
+    while ((job = take_first(&w->intake)) != NULL) {
         job_cancel(job);
         worker_done(w, job, NULL);
     }
@@ -349,7 +390,7 @@ static void *run(void *arg)
         start_jobs(w);
         n = step(w);
         flush(w);
-        if (n == 0 && !w->intake)
+        if (n == 0 && !w->intake.first && !w->later.first)
             idle(w);
     }
     give_back(w);

@@ -26,6 +26,10 @@ struct member {
     struct infer_batcher *batcher; /* the thread's own */
 };
 
+struct job_list {
+    struct job *first, *last; /* linked by `next` */
+};
+
 struct worker {
     /* set before the thread starts */
     const struct model_config *config;
@@ -64,8 +68,10 @@ struct worker {
 
     /* the thread's own */
     struct infer_engine *engine;
-    struct job *intake, *intake_last; /* taken from the mailbox, in order */
-    struct chunk *out, *out_last;     /* made in this step */
+    struct job_list intake;       /* taken from the mailbox, in order */
+    struct job *explained;        /* the one whose variants are in memory */
+    struct job_list later;        /* to be explained after it */
+    struct chunk *out, *out_last; /* made in this step */
 };
 
 /* ---- the thread's own functions ------------------------------------------ */

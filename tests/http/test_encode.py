@@ -5,6 +5,7 @@ import math
 import os
 import select
 import struct
+import time
 import unittest
 
 import tinymodel
@@ -403,21 +404,29 @@ class Classify(Encode):
         self.message(self.s.post("/v1/classify", {
             "input": ["x"] * 17, "explain": True}), 413, "16")
 
-    def test_explain_lets_others_pass(self):
-        """Short texts are answered while thousands of sequences wait."""
+    def explain_server(self):
+        """A model slow enough that explanations last, and their texts."""
         path = model_path("large", labels=LABELS, kind="single", d=128,
                           layers=3, ctx=300, buckets=64)
-        s = Server(model=path)
+        return Server(model=path), ["abcde " * 40 + str(i)
+                                    for i in range(16 // SLOW)]
+
+    def begin_explain(self, s, texts):
+        sock = s.connect()
+        sock.sendall(post_bytes("/v1/classify", {
+            "input": texts, "explain": True}))
+        return sock
+
+    def test_explain_lets_others_pass(self):
+        """Short texts are answered while thousands of sequences wait."""
+        s, texts = self.explain_server()
         try:
             hello = {"input": "hello"}
             alone = s.post("/v1/classify", hello).json["data"]
-            texts = ["abcde " * 40 + str(i) for i in range(16 // SLOW)]
             self.message(s.post("/v1/classify", {
                 "input": "abcde " * 90, "truncate": True, "explain": True}),
                 422, "256")
-            sock = s.connect()
-            sock.sendall(post_bytes("/v1/classify", {
-                "input": texts, "explain": True}))
+            sock = self.begin_explain(s, texts)
             s.wait_metric("inferd_prompt_tokens_total", lambda v: v > 5000)
             for _ in range(3):
                 self.assertEqual(s.post("/v1/classify", hello).json["data"],
@@ -427,6 +436,31 @@ class Classify(Encode):
             reply = read_reply(sock)
             self.assertEqual(len(reply.json["data"]), len(texts))
             sock.close()
+        finally:
+            self.assertEqual(s.stop(), 0)
+
+    def test_explanations_take_turns(self):
+        """One is in memory at a time; the others wait, and may be late, may
+        leave, and are answered as if they were alone."""
+        s, texts = self.explain_server()
+        try:
+            short = {"input": ["hello there", "rain"], "explain": True}
+            alone = s.post("/v1/classify", short).json["data"]
+            before = s.rss()
+            first = self.begin_explain(s, texts[:2])
+            socks = [self.begin_explain(s, texts) for _ in range(20)]
+            late = s.post("/v1/classify", {**short, "deadline_ms": 300})
+            self.message(late, 504, "deadline")
+            self.assertEqual(len(read_reply(first).json["data"]), 2)
+            first.close()
+            time.sleep(2)  # all would be there by now
+            self.assertLess(s.rss() - before, 80e6 * (4 if SLOW > 1 else 1))
+            for sock in socks:
+                sock.close()
+            replies = together([lambda: s.post("/v1/classify", short)
+                                for _ in range(6)])
+            for r in replies:
+                self.assertEqual(r.json["data"], alone)
         finally:
             self.assertEqual(s.stop(), 0)
 
