@@ -127,9 +127,12 @@ text=$(curl -sf "$url/v1/generate" -H "$json" \
 label=$(curl -sf "$url/v1/classify" -H "$json" \
     -d '{"model": "intents", "input": "where is my card?", "top_k": 1}')
 [[ $label == *'"label":'* ]] || fail "no class: $label"
+vector=$(curl -sf "$url/v1/embeddings" -H "$json" \
+    -d '{"model": "sentences", "input": "where is my card?"}')
+[[ $vector == *'"embedding":['* ]] || fail "no vector: $vector"
 page=$(curl -sf "$url/")
 [[ $page == *'<title>inferd playground</title>'* ]] || fail "no page"
-ok "both models and the page answer"
+ok "each model and the page answer"
 
 runc --root "$work/runc" kill "$name" TERM
 rc=0
