@@ -24,6 +24,7 @@
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/server.h"
+#include "server/signals.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -448,19 +449,6 @@ static void stop_mhd(struct server *s)
     s->mhd = NULL;
 }
 
-/* One more SIGTERM must not turn a clean stop into a death by signal, when
- * libuv has put the default action back. No other thread is left to take it. */
-static void ignore_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
 static void release(struct server *s)
 {
     struct chunk *c;
@@ -480,7 +468,8 @@ static void release(struct server *s)
     }
     infer_team_free(s->team);
     stop_mhd(s);
-    ignore_signals();
+    signals_hold(
+        NULL); /* one more SIGTERM must not make it a death by signal */
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     sink_close(&s->access);
@@ -496,6 +485,7 @@ static void release(struct server *s)
 int loop_serve(const struct config *c, struct infer_error *err)
 {
     struct server *s = calloc(1, sizeof(*s));
+    sigset_t before;
     int rc;
 
     if (!s)
@@ -527,8 +517,10 @@ int loop_serve(const struct config *c, struct infer_error *err)
     start_handles(s);
     if (c->access_log)
         rc = sink_open(&s->access, &s->loop, c->access_log_file, err);
+    signals_hold(&before);
     if (rc == 0)
         rc = start_workers(s, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == 0)
         rc = start_mhd(s, err);
     if (rc == 0)

@@ -12,6 +12,7 @@
  */
 #include "server/sink.h"
 #include "server/log.h"
+#include "server/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -165,6 +166,8 @@ static void on_done(uv_work_t *work, int status)
 /* Hand over what waits, unless a piece of work has it all still to do. */
 static void flush(struct sink *s)
 {
+    sigset_t before;
+
     if (s->busy || s->held)
         return;
     if (s->writing.len == 0) {
@@ -178,7 +181,9 @@ static void flush(struct sink *s)
     s->reopening = s->reopen;
     s->reopen = false;
     s->work.data = s;
+    signals_hold(&before); /* the first work begins the pool's threads */
     s->busy = uv_queue_work(s->loop, &s->work, on_work, on_done) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void on_timer(uv_timer_t *t)

@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -397,6 +398,23 @@ class Signals(unittest.TestCase):
             s.process.send_signal(sig)
             self.assertEqual(s.stop(), 0)
             self.assertLess(time.monotonic() - start, 2 * SLOW)
+
+    def test_the_loop_alone_takes_signals(self):
+        """A thread that took SIGTERM when libuv has put the default action
+        back, at the end of a clean stop, would make it a death by signal."""
+        s = Server()
+        for _ in range(2):  # the access log's threads begin with its first line
+            self.assertEqual(s.get("/v1/models").status, 200)
+            time.sleep(0.2)
+        tasks = f"/proc/{s.process.pid}/task"
+        threads = [t for t in os.listdir(tasks) if t != str(s.process.pid)]
+        self.assertGreater(len(threads), 4)
+        for thread in threads:
+            with open(f"{tasks}/{thread}/status") as f:
+                held = int(re.search(r"SigBlk:\s*(\w+)", f.read())[1], 16)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self.assertTrue(held >> number - 1 & 1, (thread, number))
+        self.assertEqual(s.stop(), 0)
 
     def test_idle_connections_do_not_hold_it(self):
         idle = [self.s.connect() for _ in range(20)]
