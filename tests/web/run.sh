@@ -1,8 +1,8 @@
 #!/bin/sh
 # run.sh - the pages in Debian's Chromium: see *.test.js.
 #
-# playwright-core (npm, its pinned version, no install scripts, no browser of
-# its own) is fetched once into build/web. Screenshots are left there.
+# playwright-core (npm, no install scripts, no browser of its own; pinned: newer
+# ones want more than Debian 12's Node.js 18) is fetched once into build/web. Screenshots are left there.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
