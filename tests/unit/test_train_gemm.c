@@ -427,6 +427,7 @@ static void check_beside_shape(size_t m, size_t n, size_t k)
 static void test_beside(void **state)
 {
     (void)state;
+    check_beside_shape(0, 40, 40); /* a batch of empty texts */
     check_beside_shape(1, 1, 1);
     check_beside_shape(63, 33, 40);
     check_beside_shape(700, 70, 130);

@@ -163,6 +163,25 @@ static void test_encoder(void **state)
     check(&s);
 }
 
+/* So wide that rows come in several groups of columns, and a width that is not
+ * whole vectors or panels. */
+static void test_columns(void **state)
+{
+    struct net_shape s = base(NET_LLAMA);
+
+    (void)state;
+    s.n_layers = 1;
+    s.d_model = 80;
+    s.d_head = 20;
+    check(&s);
+    s.d_model = 768;
+    s.d_head = 64;
+    check(&s);
+    s.arch = NET_GPT2;
+    s.n_heads = s.n_kv_heads = 12;
+    check(&s);
+}
+
 /* Too wide for work beside its products: activations stay in f32. */
 static void test_wide(void **state)
 {
@@ -178,7 +197,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama), cmocka_unit_test(test_gpt2),
-        cmocka_unit_test(test_encoder), cmocka_unit_test(test_wide)};
+        cmocka_unit_test(test_encoder), cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_wide)};
 
     return cmocka_run_group_tests_name("train net bf16", tests, NULL, NULL);
 }

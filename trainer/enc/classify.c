@@ -350,7 +350,7 @@ static int end_epoch(struct enc_run *r, double train_loss, uint64_t started)
            enc_report_score_name(r), score);
     fflush(stdout);
     status = enc_report_epoch(r, train_loss, loss, score);
-    if (status == 0 && score > r->best) {
+    if (status == 0 && !(score <= r->best)) {
         r->best = score;
         r->best_epoch = r->epoch + 1;
         status = enc_copy_take(&r->copy, &r->model, r->err);
@@ -405,7 +405,9 @@ static int train(struct enc_run *r, uint64_t started, const volatile int *stop)
     }
     if (status != 0)
         return status;
-    enc_copy_restore(&r->copy, &r->model);
+    status = enc_copy_restore(&r->copy, &r->model, r->err);
+    if (status != 0)
+        return status;
     end_training(r, started);
     r->val_logits =
         malloc((r->val.n * r->val.n_classes + 1) * sizeof(*r->val_logits));
@@ -462,6 +464,7 @@ static int train_again(struct enc_run *r, uint64_t started,
                        const volatile int *stop)
 {
     const uint64_t epochs = r->epoch;
+    const size_t n_first = r->train.n;
     double loss = 0.0;
     int status = enc_copy_take(&r->copy, &r->model, r->err); /* in its unit */
 
@@ -475,10 +478,10 @@ static int train_again(struct enc_run *r, uint64_t started,
         return status;
     r->refitted = !*stop;
     if (!r->refitted) {
-        enc_copy_restore(&r->copy, &r->model);
+        r->train.n = n_first;
         r->deviation = 1.0;
         r->mean = 0.0;
-        return 0;
+        return enc_copy_restore(&r->copy, &r->model, r->err);
     }
     end_training(r, started);
     printf("again %5.1f s  loss %.4f  %zu examples, with those of validation, "

@@ -8,7 +8,6 @@
 #include "trainer/enc/examples.h"
 #include "trainer/enc/head.h"
 #include "trainer/enc/recipe.h"
-#include "trainer/nn/schedule.h"
 
 enum enc_balance {
     ENC_BALANCE_NONE,

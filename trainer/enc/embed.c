@@ -254,7 +254,7 @@ static int train(struct enc_embed_run *r, const volatile int *stop)
         }
     }
     if (status == 0)
-        enc_copy_restore(&r->copy, &r->model);
+        status = enc_copy_restore(&r->copy, &r->model, r->err);
     return status;
 }
 

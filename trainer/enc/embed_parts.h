@@ -43,7 +43,7 @@ int enc_embed_read(struct enc_embed_run *r);
 int enc_embed_vocab(struct enc_embed_run *r);
 
 /* Groups and pairs in ids; the model must be there. Errors  EFORMAT (names
- * file and row), EINVAL (no group), ENOMEM */
+ * file and row), ENOMEM */
 int enc_embed_encode(struct enc_embed_run *r);
 
 /* Write the model, score it, write its papers. Errors  EIO, ENOMEM */

@@ -308,13 +308,19 @@ int enc_copy_take(struct enc_copy *c, struct enc_model *m,
     return 0;
 }
 
-void enc_copy_restore(const struct enc_copy *c, struct enc_model *m)
+int enc_copy_restore(const struct enc_copy *c, struct enc_model *m,
+                     struct infer_error *err)
 {
     const size_t n = net_n_values(m->net), r = rows_values(m);
 
+    if (!c->net)
+        return infer_fail(err, INFER_EINVAL,
+                          "stopped before the end of the first epoch: there is "
+                          "nothing to keep");
     memcpy(net_params(m->net), c->net, n * sizeof(*c->net));
     if (r)
         memcpy(nn_rows_data(m->rows), c->rows, r * sizeof(*c->rows));
+    return 0;
 }
 
 void enc_copy_release(struct enc_copy *c)

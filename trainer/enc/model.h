@@ -87,7 +87,9 @@ struct enc_copy {
 };
 int enc_copy_take(struct enc_copy *c, struct enc_model *m,
                   struct infer_error *err);
-void enc_copy_restore(const struct enc_copy *c, struct enc_model *m);
+/* EINVAL: nothing was taken. */
+int enc_copy_restore(const struct enc_copy *c, struct enc_model *m,
+                     struct infer_error *err);
 void enc_copy_release(struct enc_copy *c);
 
 #endif

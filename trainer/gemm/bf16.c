@@ -16,8 +16,8 @@
 
 #include "core/base/error.h"
 
+#include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     UNIT_ROWS_MIN = 48,   /* below, members share columns instead of rows */
@@ -32,7 +32,6 @@ enum {
     BESIDE_MADE = 128 << 10,  /* of a tile's rows of A before they are packed */
     ALONE_WORDS = ALONE_N * ALONE_K / 2,
     SHARED_WORDS = SHARED_N * SHARED_K / 2,
-    ALIGN_WORDS = 16,
 };
 
 bool train_bf16_kernels(struct bf16_kernels *k, unsigned cpu)
@@ -164,12 +163,13 @@ static size_t n_whole(const struct block *x)
 static void set_beside_units(const struct bf16_kernels *kern, struct block *x,
                              int n_members)
 {
-    const size_t m = x->p->m;
-    size_t n = ceil_div(m, beside_rows(kern, n_whole(x), x->k));
+    const size_t m = x->p->m, most = beside_rows(kern, n_whole(x), x->k);
+    size_t n;
 
-    n = round_up(n, (size_t)n_members);
-    x->rows = round_up(ceil_div(m, n), TRAIN_ROW_BLOCK);
-    x->n_i = ceil_div(m, x->rows);
+    assert(most > 0); /* train_gemm_fits() */
+    n = round_up(ceil_div(m ? m : 1, most), (size_t)n_members);
+    x->rows = round_up(ceil_div(m ? m : 1, n), TRAIN_ROW_BLOCK);
+    x->n_i = ceil_div(m, x->rows); /* none of a batch of empty texts */
     x->n_j = 1;
 }
 
@@ -310,7 +310,7 @@ static void pack_unit(const struct bf16_kernels *kern, const struct block *x,
 {
     const struct train_product *p = x->p;
     const struct train_beside *beside = p->beside;
-    const struct bf16_source made = {s->made, NULL, p->lda};
+    const struct bf16_source made = {s->made, NULL, p->lda}; /* lda is k */
     const size_t tiles = ceil_div(rows, kern->tile_rows);
 
     for (size_t t = 0; t < tiles; t++) {

@@ -65,8 +65,9 @@ struct train_product {
     /* train_gemm_phase() and _run() only: */
     const float *bias; /* [n] added to each row of C, or NULL */
     float *a_sums;     /* [m] += sums of op(A)'s rows, or NULL; with ta */
-    /* Not with ta. If a or c is NULL, what is made, or finished, is in room of
-     * the member's own, where train_gemm_fits(); else it is all in a and c. */
+    /* Not with ta. If a or c is NULL, what is made (then lda is k), or finished
+     * (then beta is 0, and c is not written), is in room of the member's own,
+     * where train_gemm_fits(); else it is all in a and c. */
     const struct train_beside *beside;
     const uint16_t *a16; /* a in bfloat16 instead, or NULL */
 };
@@ -77,7 +78,7 @@ struct train_product {
  *
  *   team  runs the products; borrowed; NULL: the calling thread
  *   cpu   mask of allowed instruction sets; INFER_CPU_ALL
- * Cost    8 MB of work space and 2 MB a thread with BF16
+ * Cost    8 MB of work space and 3 MB a thread with BF16
  * Errors  ENOMEM
  */
 int train_gemm_create(struct train_gemm_ctx **ctx,
@@ -117,9 +118,8 @@ void train_gemm_alone(const struct infer_member *me,
                       const struct train_product *p);
 
 /*
- * Room for a packed op(B) [k][n], such as a weight matrix between two steps of
- * the optimizer. A weight W [out][in] is packed twice: with tb for the forward
- * pass, X W^T, and without for the backward pass, dY W.
+ * Room for a packed op(B) [k][n]: what many products read, or what is packed by
+ * rows where it is made, such as the inputs of a weight's gradient.
  *
  * Cost    2 k n bytes
  * Errors  ENOMEM; with F32 *packed is NULL, which products understand
@@ -142,7 +142,7 @@ void train_packed_fill_phase(struct infer_member *me,
 /* Rows [row, row + rows) of op(B) = B, columns [c0, c1): b [rows][ldb] at
  * column c0. row is a multiple of TRAIN_ROW_BLOCK and c0 of 32, as they come to
  * train_beside.finish. Products may then have fewer inputs than k: those
- * written last. */
+ * written last. Not in F32. */
 void train_packed_rows(struct train_packed *packed, const float *b, size_t ldb,
                        size_t row, size_t rows, size_t c0, size_t c1);
 

@@ -6,8 +6,9 @@
  * to compute than to keep. `d*` are gradients; a gradient marked += is added
  * to, so that rows, sequences and micro-batches accumulate.
  *
- * Products of matrices are not here: see matmul.h. One table per instruction
- * set; NN_REAL is float, but for the test that takes finite differences.
+ * Products of matrices are not here: see trainer/gemm/gemm.h. One table per
+ * instruction set; NN_REAL is float, but for the test that takes finite
+ * differences.
  *
  * Shapes: R rows (tokens), D width, F hidden, H heads, G KV heads, K head
  * width, V vocabulary, B sequences of T tokens.

@@ -265,7 +265,7 @@ static bool may_keep_half(const struct net *net)
                     {f, d, false},
                     {d, net_up_width(s), true},
                     {d, net_nqkv(s), true}};
-    bool all = true;
+    bool all = s->n_layers > 0;
 
     for (size_t i = 0; i < sizeof(products) / sizeof(products[0]); i++)
         all = all && train_gemm_fits(net->gemm, products[i].n, products[i].k,

@@ -67,7 +67,8 @@ struct net; /* opaque; one thread at a time */
 /* EINVAL with a sentence, or 0. */
 int net_shape_check(const struct net_shape *shape, struct infer_error *err);
 
-/* Bytes that net_create() will take. The shape must be checked. */
+/* Bytes of a net in f32; in bf16 it takes less. Work space of products is not
+ * counted. The shape must be checked. */
 uint64_t net_bytes(const struct net_shape *shape, size_t max_batch,
                    size_t max_tokens, int n_threads);
 

@@ -80,7 +80,7 @@ static void block_back(const struct norm_back *m, float *dy, size_t row,
     else
         net->ops->layernorm_back(dx, dw, dw + d, dy, dy, x, p + m->w, p + m->b,
                                  m->stat + 2 * row, rows, d);
-    if (net->half)
+    if (net->half && x != net->x_out + row * d) /* the head's are in h */
         train_packed_rows(net->normed.packed, dy, d, row, rows, 0, d);
 }
 

@@ -4,8 +4,8 @@
  * A text's vector gets a weighted sum of rows. Gradients are not kept: the
  * touched rows move at once, by Adagrad with one sum of squares a row (Duchi et
  * al. 2011), so that a step costs what it touches and a rare n-gram learns as
- * fast as a frequent one. Rows begin at zero: an n-gram that was never seen
- * says nothing.
+ * fast as a frequent one. Rows begin at zero, where an n-gram that was never
+ * seen says nothing and costs no memory, or as nn_rows_data() is filled.
  */
 #ifndef TRAINER_NN_ROWS_H
 #define TRAINER_NN_ROWS_H
