@@ -125,7 +125,7 @@ struct block {
 static size_t part_inputs(const struct bf16_kernels *kern,
                           const struct block *x)
 {
-    const size_t wide = x->p->ta && x->p->n > x->p->m;
+    const bool wide = x->p->ta && x->p->n > x->p->m;
 
     return even_part(kern, x->k ? x->k : 1,
                      wide ? 2 * kern->k_max : kern->k_max);
@@ -277,9 +277,8 @@ static void run_unit(const struct bf16_kernels *kern, const struct block *x,
     const size_t row = i * x->rows;
     const size_t rows = min_size(x->rows, p->m - row);
     const size_t step = part_inputs(kern, x);
-    size_t at = 0;
-
     float *sums = p->a_sums && x->n0 == 0 && j == 0 ? p->a_sums + row : NULL;
+    size_t at = 0;
 
     do {
         const size_t k = min_size(step, x->k - at);

@@ -256,7 +256,9 @@ static void run_fill(struct infer_member *me, void *arg)
 {
     const struct fill *f = arg;
 
-    train_packed_fill_phase(me, f->packed, f->tb, f->b, f->ldb);
+    train_bf16_pack_b(me, &f->packed->kernels, f->packed->data, f->tb,
+                      (struct bf16_source){f->b, NULL, f->ldb}, f->packed->n,
+                      f->packed->k);
 }
 
 void train_packed_fill(const struct train_gemm_ctx *ctx,
@@ -267,15 +269,4 @@ void train_packed_fill(const struct train_gemm_ctx *ctx,
 
     if (packed)
         infer_team_run(ctx->team, run_fill, &f);
-}
-
-void train_packed_fill_phase(struct infer_member *me,
-                             struct train_packed *packed, bool tb,
-                             const float *b, size_t ldb)
-{
-    if (!packed)
-        return;
-    infer_team_barrier(me);
-    train_bf16_pack_b(me, &packed->kernels, packed->data, tb,
-                      (struct bf16_source){b, NULL, ldb}, packed->n, packed->k);
 }

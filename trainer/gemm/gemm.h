@@ -129,15 +129,10 @@ int train_packed_create(struct train_packed **packed,
                         struct infer_error *err);
 void train_packed_free(struct train_packed *packed);
 
-/* Fill it; b as in train_product. _phase: from inside a run, every member; it
- * begins with a barrier and ends without: more may be packed before the next
- * product, whose first barrier ends them all. */
+/* Fill it, by the whole team; b as in train_product. */
 void train_packed_fill(const struct train_gemm_ctx *ctx,
                        struct train_packed *packed, bool tb, const float *b,
                        size_t ldb);
-void train_packed_fill_phase(struct infer_member *me,
-                             struct train_packed *packed, bool tb,
-                             const float *b, size_t ldb);
 
 /* Rows [row, row + rows) of op(B) = B, columns [c0, c1): b [rows][ldb] at
  * column c0. row is a multiple of TRAIN_ROW_BLOCK and c0 of 32, as they come to
