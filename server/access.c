@@ -6,26 +6,12 @@
  */
 #include "server/access.h"
 #include "server/jsonout.h"
+#include "server/log.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { PATH_BYTES = 256 };
-
-static void write_time(struct json *j)
-{
-    struct timespec now;
-    struct tm tm;
-    char date[32], text[48];
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text, sizeof(text), "%s.%03ldZ", date, now.tv_nsec / 1000000);
-    json_key_str(j, "time", text);
-}
 
 /* The peer's address: of the proxy, if there is one in front. */
 static void write_client(struct json *j, const struct request *r)
@@ -104,13 +90,14 @@ static void write_work(struct json *j, const struct request *r)
 void access_write(struct sink *s, const struct request *r, double ms)
 {
     struct buf *line = sink_line(s);
+    char time[LOG_TIME_BYTES];
     struct json j;
 
     if (!line)
         return;
     j = json_into(line);
     json_open(&j, '{');
-    write_time(&j);
+    json_key_str(&j, "time", log_time(time));
     write_ids(&j, r);
     write_client(&j, r);
     write_what(&j, r);

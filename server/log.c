@@ -65,8 +65,7 @@ const char *log_quote(char *out, size_t size, const char *text)
     return out;
 }
 
-static size_t line_head(char *line, size_t size, enum log_level level,
-                        const char *event)
+const char *log_time(char out[LOG_TIME_BYTES])
 {
     struct timespec now;
     struct tm tm;
@@ -75,8 +74,17 @@ static size_t line_head(char *line, size_t size, enum log_level level,
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-    return (size_t)snprintf(line, size, "ts=%s.%03ldZ level=%s event=%s ", date,
-                            now.tv_nsec / 1000000, level_names[level], event);
+    snprintf(out, LOG_TIME_BYTES, "%s.%03ldZ", date, now.tv_nsec / 1000000);
+    return out;
+}
+
+static size_t line_head(char *line, size_t size, enum log_level level,
+                        const char *event)
+{
+    char time[LOG_TIME_BYTES];
+
+    return (size_t)snprintf(line, size, "ts=%s level=%s event=%s ",
+                            log_time(time), level_names[level], event);
 }
 
 void log_line(enum log_level level, const char *event, const char *fmt, ...)

@@ -19,6 +19,10 @@ void log_set_level(enum log_level level);
 void log_line(enum log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Now, as "2026-01-31T23:59:59.123Z" (RFC 3339). Returns out. */
+enum { LOG_TIME_BYTES = 48 };
+const char *log_time(char out[LOG_TIME_BYTES]);
+
 /* A value that came from outside: quoted and escaped when it needs to be. At
  * most size - 1 bytes; returns out. */
 const char *log_quote(char *out, size_t size, const char *text);

@@ -468,8 +468,8 @@ static void release(struct server *s)
     }
     infer_team_free(s->team);
     stop_mhd(s);
-    signals_hold(
-        NULL); /* one more SIGTERM must not make it a death by signal */
+    /* one more SIGTERM must not make a clean stop a death by signal */
+    signals_hold(NULL);
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     sink_close(&s->access);
