@@ -57,27 +57,26 @@ class Clients:
                      {"Content-Type": "application/json"})
         return conn, conn.getresponse()
 
-    def ask(self, seed):
-        conn, reply = self.post({"prompt": f"Story {seed}", "max_tokens": 40,
-                                 "ignore_eos": True})
+    def fetch(self, body):
+        conn, reply = self.post(body)
         try:
-            body = reply.read()
+            return reply.status, reply.read()
         finally:
             conn.close()
-        if reply.status != 200:
-            return f"{reply.status} {body[:200]!r}"
+
+    def ask(self, seed):
+        status, body = self.fetch({"prompt": f"Story {seed}", "max_tokens": 40,
+                                   "ignore_eos": True})
+        if status != 200:
+            return f"{status} {body[:200]!r}"
         n = json.loads(body)["usage"]["completion_tokens"]
         return "ok" if n == 40 else f"{n} tokens"
 
     def ask_stream(self, seed):
-        conn, reply = self.post({"prompt": f"Stream {seed}", "stream": True,
-                                 "max_tokens": 60, "ignore_eos": True})
-        try:
-            body = reply.read()
-        finally:
-            conn.close()
-        if reply.status != 200:
-            return f"{reply.status}"
+        status, body = self.fetch({"prompt": f"Stream {seed}", "stream": True,
+                                   "max_tokens": 60, "ignore_eos": True})
+        if status != 200:
+            return f"{status}"
         return "ok" if body.endswith(b"data: [DONE]\n\n") else "cut"
 
     def answered(self):

@@ -303,7 +303,9 @@ int enc_embed_run(const struct enc_embed *o, const char *const *argv,
     if (status == 0)
         status = enc_paper_config(o->out, argv, err);
     if (status == 0 && r.n == 0)
-        status = infer_fail(err, INFER_EINVAL, "no text is long enough to cut");
+        status = infer_fail(err, INFER_EINVAL,
+                            o->cut ? "no text is long enough to cut"
+                                   : "the files hold no groups of texts");
     if (status == 0) {
         printf("%zu groups, %zu texts, %zu scored pairs, %zu to validate; %.2f "
                "M parameters and %u n-gram rows\n",
