@@ -251,6 +251,12 @@ class Server:
                 raise AssertionError(f"{name} is {value} after {took:.1f} s")
             time.sleep(0.01)
 
+    def wait_idle(self, timeout=5):
+        """Until no sequence waits and none runs. The queue first: between the
+        end of one and the start of the next in line, none runs either."""
+        self.wait_metric("inferd_queue_requests", lambda v: v == 0, timeout)
+        self.wait_metric("inferd_requests_running", lambda v: v == 0, timeout)
+
     def rss(self):
         """Resident bytes."""
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:

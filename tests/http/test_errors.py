@@ -376,7 +376,7 @@ class Limits(unittest.TestCase):
         finally:
             for sock in streams:
                 sock.close()
-        self.s.wait_metric("inferd_requests_running", lambda v: v == 0)
+        self.s.wait_idle()
         self.assertEqual(self.s.generate(prompt="a", max_tokens=1).status, 200)
 
     def test_deadline_in_the_queue(self):
@@ -391,7 +391,7 @@ class Limits(unittest.TestCase):
             sock.close()
 
     def test_deadline_while_generating(self):
-        self.s.wait_metric("inferd_requests_running", lambda v: v == 0)
+        self.s.wait_idle()
         r = self.s.generate(prompt="b", max_tokens=8000, ignore_eos=True,
                             deadline_ms=500 * SLOW)
         self.assertEqual(r.status, 200, r)

@@ -101,7 +101,7 @@ class Crowd(unittest.TestCase):
             sock.recv(4096)
         for sock in socks:
             sock.close()
-        self.s.wait_metric("inferd_requests_running", lambda v: v == 0, 5)
+        self.s.wait_idle()
 
     def test_probe_under_load(self):
         stop = threading.Event()
@@ -140,7 +140,7 @@ class Crowd(unittest.TestCase):
                f"{took[len(took) * 99 // 100] * 1e3:.2f} ms")
         self.assertLess(took[-1], 2 * SLOW)
         sock.close()
-        self.s.wait_metric("inferd_requests_running", lambda v: v == 0, 10)
+        self.s.wait_idle(10)
 
 
 class Connections(unittest.TestCase):

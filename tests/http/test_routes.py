@@ -259,7 +259,7 @@ class KeyLimits(unittest.TestCase):
         self.assertIn(b" 200 ", sock.recv(4096))
         self.limited(self.post("key-of-narrow"))
         sock.close()
-        self.s.wait_metric("inferd_requests_running", lambda v: v == 0)
+        self.s.wait_idle()
         self.assertEqual(self.post("key-of-narrow").status, 200)
 
     def test_tokens(self):
