@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -106,19 +107,36 @@ def start(*args):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def stop_at(step, number, *args):
-    """Start, send a signal when the line of a step appears; Done."""
-    p = start(*args)
-    out = b""
-    for line in p.stdout:
-        out += line
-        if line.startswith(b"step %d " % step):
-            p.send_signal(number)
-            break
+def _rest(p, args, out=b""):
     rest, err = p.communicate(timeout=60 * SLOWER)
     err = err.decode("utf-8", "replace")
     check_clean(err)
     return Done(list(args), p.returncode, (out + rest).decode(), err)
+
+
+def stop_at_line(begin, number, *args):
+    """Start, send a signal when a line begins so; Done."""
+    p = start(*args)
+    out = b""
+    for line in p.stdout:
+        out += line
+        if line.startswith(begin):
+            p.send_signal(number)
+            break
+    return _rest(p, args, out)
+
+
+def stop_at(step, number, *args):
+    return stop_at_line(b"step %d " % step, number, *args)
+
+
+def stop_when(there, number, *args):
+    """The same, when there() is true."""
+    p = start(*args)
+    while not there() and p.poll() is None:
+        time.sleep(0.001)
+    p.send_signal(number)
+    return _rest(p, args)
 
 
 def read(*parts):

@@ -131,6 +131,27 @@ class Classify(unittest.TestCase):
         self.assertGreater(scores["pearson"], 0.9)
         self.assertLess(scores["mse"], 1000 ** 2)
 
+    def test_stopped(self):
+        """A signal ends a run early: with a sentence while there is nothing
+        to keep, with the first training's model once there is."""
+        data = write("i/train.csv", as_csv(examples(20000)))
+        args = ["classify", data, "--epochs", "1", *TINY]
+        early, late, whole = (scratch("i/" + n)
+                              for n in ("early", "later", "whole"))
+        done = program.stop_when(
+            lambda: os.path.exists(os.path.join(early, "tokenizer.gguf")),
+            program.INT, *args, "--out", early)
+        self.assertEqual(done.status, 1, done)
+        self.assertIn("stopped before the end of the first epoch", done.err)
+        self.assertFalse(os.path.exists(os.path.join(early, "model.gguf")))
+        done = program.stop_at_line(b"epoch  1 ", program.INT, *args, "--out",
+                                    late)
+        self.assertEqual(done.status, 0, done)
+        self.assertNotIn("with those of validation", done.out)
+        must(*args, "--out", whole, "--no-refit")
+        self.assertEqual(read(late, "model.gguf")[4096:],
+                         read(whole, "model.gguf")[4096:])
+
     def test_multi(self):
         rows = [(a[0] + " " + b[0], sorted({a[1], b[1]}))
                 for a, b in zip(examples(300), examples(300, 5))]
