@@ -84,6 +84,8 @@ static void check_tensor(const struct net_param *p, const float *want,
 {
     double off = 0.0, size = 0.0;
 
+    if (strstr(p->name, "attn_k.bias")) /* 0 but for rounding */
+        return;
     for (size_t i = p->offset; i < p->offset + p->n; i++) {
         const double d = (double)got[i] - (double)want[i];
 
@@ -160,6 +162,11 @@ static void test_encoder(void **state)
     (void)state;
     s.encoder = true;
     s.pooling = NET_POOL_MEAN;
+    check(&s);
+    s.arch = NET_BERT;
+    s.n_types = 2;
+    check(&s);
+    s.dropout = 0.2f;
     check(&s);
 }
 

@@ -65,14 +65,17 @@ int net_shape_check(const struct net_shape *s, struct infer_error *err)
     if (status)
         return status;
     if (s->encoder &&
-        (s->arch != NET_LLAMA || s->n_classes > MAX_VOCAB ||
+        (s->arch == NET_GPT2 || s->n_classes > MAX_VOCAB ||
          (s->pooling != NET_POOL_MEAN && s->pooling != NET_POOL_FIRST)))
         return infer_fail(err, INFER_EINVAL,
-                          "an encoder is built as llama, pools and has up to "
-                          "%d classes",
+                          "an encoder is built as llama or bert, pools and has "
+                          "up to %d classes",
                           MAX_VOCAB);
-    if (!s->encoder && s->n_classes)
-        return infer_fail(err, INFER_EINVAL, "a decoder has no classes");
+    if (!s->encoder && (s->n_classes || s->arch == NET_BERT))
+        return infer_fail(err, INFER_EINVAL,
+                          "a decoder has no classes and is no bert");
+    if (s->arch == NET_BERT && !(s->n_types >= 1 && s->n_types <= MAX_CTX))
+        return infer_fail(err, INFER_EINVAL, "%u token types", s->n_types);
     if (s->n_heads % s->n_kv_heads)
         return infer_fail(err, INFER_EINVAL,
                           "%u heads do not share %u key/value heads",
@@ -81,11 +84,11 @@ int net_shape_check(const struct net_shape *s, struct infer_error *err)
         return infer_fail(err, INFER_EINVAL,
                           "head width %u is odd and cannot be rotated",
                           s->d_head);
-    if (s->arch == NET_GPT2 &&
+    if (net_biased(s) &&
         (s->n_kv_heads != s->n_heads || net_nq(s) != s->d_model))
         return infer_fail(err, INFER_EINVAL,
-                          "gpt2 has as many key/value heads as heads, and "
-                          "heads times head width is its width");
+                          "gpt2 and bert have as many key/value heads as heads, and "
+                          "heads times head width is their width");
     if (!(s->dropout >= 0 && s->dropout < 1))
         return infer_fail(err, INFER_EINVAL, "dropout is %g, not in 0..1",
                           (double)s->dropout);

@@ -26,7 +26,8 @@
 
 enum net_arch {
     NET_LLAMA, /* RMSNorm, rotary positions, SwiGLU, no biases */
-    NET_GPT2   /* LayerNorm, learned positions, GELU, biases */
+    NET_GPT2,  /* LayerNorm, learned positions, GELU, biases */
+    NET_BERT   /* the same, norms behind the additions; encoder only */
 };
 
 /* llama.cpp's numbers */
@@ -36,12 +37,13 @@ struct net_shape {
     enum net_arch arch;
     bool relu2;   /* relu^2 instead: no gate; the engine does not serve it */
     bool tied;    /* the head is the embedding */
-    bool encoder; /* llama only; n_layers may be 0 */
+    bool encoder; /* llama, bert; n_layers may be 0 */
     enum net_pooling pooling;
     uint32_t n_classes; /* rows of an encoder's head; 0: it has none */
     bool dense;         /* the head has a hidden layer of d_model values */
     uint32_t n_vocab, n_ctx, n_layers;
-    uint32_t n_heads, n_kv_heads; /* gpt2: equal */
+    uint32_t n_types; /* bert: token types of the file; all are the first */
+    uint32_t n_heads, n_kv_heads; /* gpt2, bert: equal */
     uint32_t d_model, d_head, d_ff;
     float rope_base;       /* llama; 10000 */
     float norm_eps;        /* 1e-5 */

@@ -74,6 +74,11 @@ static void block_back(const struct norm_back *m, float *dy, size_t row,
     float *dw = net->partial + row / TRAIN_ROW_BLOCK * 2 * d;
 
     memset(dw, 0, 2 * d * sizeof(*dw));
+    if (net_post_norm(&net->shape)) { /* all of dx came through the norm */
+        for (size_t r = 0; r < rows; r++)
+            net->ops->blend(dy + r * d, 1.0f, dx + r * d, 1.0f, d);
+        memset(dx, 0, rows * d * sizeof(*dx));
+    }
     if (m->b == NET_NONE)
         net->ops->rmsnorm_back(dx, dw, dy, dy, x, p + m->w, m->stat + row, rows,
                                d);
@@ -216,11 +221,30 @@ static void attention_back(struct infer_member *me, struct net *net, uint32_t i)
     norm_linear_back(me, net, &norm, &y->qkv_at, y->qkv, net_nqkv(s));
 }
 
+/* Columns [c0, c1) of the gradients of places and of the token type. */
+static void places_back(struct net *net, size_t c0, size_t c1)
+{
+    const size_t d = net->shape.d_model;
+    float *pos = net->grads + net->pos, *type = net->grads + net->type;
+    size_t s = 0;
+
+    for (size_t r = 0; r < net->n_rows; r++) {
+        const float *dx = net->dx + r * d + c0;
+
+        while (net->starts[s + 1] <= r)
+            s++;
+        net->ops->blend(pos + (r - net->starts[s]) * d + c0, 1.0f, dx, 1.0f,
+                        c1 - c0);
+        net->ops->blend(type + c0, 1.0f, dx, 1.0f, c1 - c0);
+    }
+}
+
 static void embedding_back(struct infer_member *me, struct net *net)
 {
     const size_t d = net->shape.d_model;
     const struct nn_dropout drop = net_dropout(net, NET_SITE_EMBED);
-    float *dpos = net->pos == NET_NONE ? NULL : net->grads + net->pos;
+    const bool places = net->pos != NET_NONE;
+    float *dpos = places && !net->starts ? net->grads + net->pos : NULL;
     size_t r0, r1, c0, c1;
 
     net_rows(me, net, &r0, &r1);
@@ -232,6 +256,8 @@ static void embedding_back(struct infer_member *me, struct net *net)
     infer_team_share(me, d, 16, &c0, &c1);
     net->ops->embed_back(net->grads + net->tok, dpos, net->dx, net->tokens,
                          net->n_rows, net->n_tokens, d, c0, c1);
+    if (places && net->starts)
+        places_back(net, c0, c1);
 }
 
 void net_backward(struct infer_member *me, struct net *net)

@@ -6,7 +6,8 @@
  * product that reads them (struct train_beside), rows at a time, and biases are
  * part of it, so that they cost no pass over memory. The norm leaves a copy of
  * the stream (with the bias of the branch to come) where the branch's product
- * can add to it; with dropout that is done when its rows are finished.
+ * can add to it; with dropout that is done when its rows are finished. Norms
+ * that stand behind the additions leave a copy of what they made instead.
  */
 #include "trainer/nn/net_parts.h"
 
@@ -40,6 +41,19 @@ struct norm {
     size_t w, b, bias;
 };
 
+/* to [rows][D] = from + add (NULL: 0); to NULL: nothing */
+static void copy_rows(const struct net *net, float *to, const float *from,
+                      const float *add, size_t rows)
+{
+    const size_t d = net->shape.d_model;
+
+    if (!to)
+        return;
+    memcpy(to, from, rows * d * sizeof(*to));
+    for (size_t r = 0; r < rows && add; r++)
+        net->ops->blend(to + r * d, 1.0f, add, 1.0f, d);
+}
+
 static void make_norm(const void *arg, float *to, size_t row, size_t rows)
 {
     const struct norm *m = arg;
@@ -50,6 +64,12 @@ static void make_norm(const void *arg, float *to, size_t row, size_t rows)
     const float eps = net->shape.norm_eps;
     float *next = m->next ? m->next + row * d : NULL;
 
+    if (net_post_norm(&net->shape)) {
+        net->ops->layernorm(to, m->stat + 2 * row, NULL, x, p + m->w, p + m->b,
+                            NULL, rows, d, eps);
+        copy_rows(net, next, to, add, rows);
+        return;
+    }
     if (m->b == NET_NONE)
         net->ops->rmsnorm(to, m->stat + row, next, x, p + m->w, add, rows, d,
                           eps);
@@ -186,24 +206,48 @@ static void layer(struct infer_member *me, struct net *net, uint32_t i)
     const struct net_shape *s = &net->shape;
     const struct net_layer *y = &net->layers[i];
     float *after = i + 1 < s->n_layers ? y[1].x : net->x_out;
-    const bool copy = !net->dropping;
-    const struct norm norm1 = {
-        net,      y->x,       y->stat1,   copy ? y->x_mid : NULL,
-        y->norm1, y->norm1_b, y->out.bias};
-    const struct norm norm2 = {
-        net,      y->x_mid,   y->stat2,    copy ? after : NULL,
-        y->norm2, y->norm2_b, y->down.bias};
+    const bool post = net_post_norm(s), copy = post || !net->dropping;
+    const struct norm norm1 = {net,
+                               y->x,
+                               y->stat1,
+                               copy ? y->x_mid : NULL,
+                               y->norm1,
+                               y->norm1_b,
+                               net->dropping ? NET_NONE : y->out.bias};
+    const struct norm norm2 = {net,
+                               y->x_mid,
+                               y->stat2,
+                               copy ? after : NULL,
+                               y->norm2,
+                               y->norm2_b,
+                               net->dropping ? NET_NONE : y->down.bias};
     const struct activation act = {net, y->up_out};
 
     norm_linear(me, net, &norm1, &y->qkv_at, y->qkv, net_nqkv(s));
     attend(me, net, y);
-    join(me, net, y->x_mid, y->x, y->att, net_nq(s), &y->out,
+    join(me, net, y->x_mid, post ? y->x_mid : y->x, y->att, net_nq(s), &y->out,
          net_site(i, false), (struct train_beside){0});
     norm_linear(me, net, &norm2, &y->up, y->up_out, net_up_width(s));
-    join(me, net, after, y->x_mid, net->act.f32, s->d_ff, &y->down,
+    join(me, net, after, post ? after : y->x_mid, net->act.f32, s->d_ff, &y->down,
          net_site(i, true),
          (struct train_beside){
              .make = make_activation, .make_arg = &act, .made = net->act.f32});
+}
+
+/* Rows of packed texts get those of their places, and of the token type. */
+static void add_places(const struct net *net, float *x, size_t r0, size_t r1)
+{
+    const size_t d = net->shape.d_model;
+    const float *pos = net->params + net->pos, *type = net->params + net->type;
+    size_t s = 0;
+
+    for (size_t r = r0; r < r1; r++) {
+        while (net->starts[s + 1] <= r)
+            s++;
+        net->ops->blend(x + r * d, 1.0f, pos + (r - net->starts[s]) * d, 1.0f,
+                        d);
+        net->ops->blend(x + r * d, 1.0f, type, 1.0f, d);
+    }
 }
 
 void net_forward(struct infer_member *me, struct net *net)
@@ -217,8 +261,11 @@ void net_forward(struct infer_member *me, struct net *net)
     size_t r0, r1;
 
     net_rows(me, net, &r0, &r1);
-    net->ops->embed(x + r0 * d, net->params + net->tok, pos, net->tokens + r0,
-                    r0, r1 - r0, net->n_tokens, d);
+    net->ops->embed(x + r0 * d, net->params + net->tok,
+                    net->starts ? NULL : pos, net->tokens + r0, r0, r1 - r0,
+                    net->n_tokens, d);
+    if (net->starts && pos)
+        add_places(net, x, r0, r1);
     if (net->dropping)
         net->ops->dropout(x + r0 * d, x + r0 * d, &drop, net->first_row + r0,
                           r1 - r0, d);

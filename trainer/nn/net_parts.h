@@ -50,7 +50,7 @@ struct net {
     size_t n_values, n_table;
     struct net_param *table; /* [n_table] */
     float *params, *grads;   /* [n_values] */
-    size_t tok, pos, head, norm, norm_b;
+    size_t tok, pos, type, head, norm, norm_b; /* NET_NONE: it has none */
     struct net_layer *layers; /* [L] */
 
     void *arena; /* all below, and the layers' arrays */
@@ -91,6 +91,20 @@ static inline size_t net_nq(const struct net_shape *s)
 static inline size_t net_nqkv(const struct net_shape *s)
 {
     return ((size_t)s->n_heads + 2 * (size_t)s->n_kv_heads) * s->d_head;
+}
+
+/* LayerNorm and biases. */
+static inline bool net_biased(const struct net_shape *s)
+{
+    return s->arch != NET_LLAMA;
+}
+
+/* BERT: the residual stream goes on with the normed rows, not around the norm.
+ * The norm before a layer's attention is the one behind the layer before it, or
+ * behind the embedding (Vaswani et al. 2017; Devlin et al. 2018). */
+static inline bool net_post_norm(const struct net_shape *s)
+{
+    return s->arch == NET_BERT;
 }
 
 static inline bool net_gated(const struct net_shape *s)

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ALIGN_VALUES = 16, MAX_PER_LAYER = 12, MAX_OUTSIDE = 9 };
+enum { ALIGN_VALUES = 16, MAX_PER_LAYER = 16, MAX_OUTSIDE = 10 };
 
 struct builder {
     struct net *net;
@@ -54,7 +54,7 @@ static size_t add_vector(struct builder *b, uint64_t n, const char *what,
     return add(b, NET_VECTOR, n, 1, "blk.%u.%s.%s", layer, what, part);
 }
 
-/* "blk.N.<what>.weight" [out][in] and, in gpt2, its bias. */
+/* "blk.N.<what>.weight" [out][in] and, but in llama, its bias. */
 static struct net_linear add_linear(struct builder *b, uint64_t in,
                                     uint64_t out, const char *what,
                                     uint32_t layer)
@@ -63,7 +63,7 @@ static struct net_linear add_linear(struct builder *b, uint64_t in,
 
     align(b);
     l.w = add(b, NET_MATRIX, in, out, "blk.%u.%s.weight", layer, what);
-    if (b->net->shape.arch == NET_GPT2)
+    if (net_biased(&b->net->shape))
         l.bias = add_vector(b, out, what, layer, "bias");
     return l;
 }
@@ -81,6 +81,11 @@ static struct net_linear add_qkv(struct builder *b, uint32_t layer)
               layer);
     add(b, NET_MATRIX, s->d_model, nk, "blk.%u.attn_k.weight", layer);
     add(b, NET_MATRIX, s->d_model, nk, "blk.%u.attn_v.weight", layer);
+    if (s->arch == NET_BERT) {
+        l.bias = add_vector(b, net_nq(s), "attn_q", layer, "bias");
+        add(b, NET_VECTOR, nk, 1, "blk.%u.attn_k.bias", layer);
+        add(b, NET_VECTOR, nk, 1, "blk.%u.attn_v.bias", layer);
+    }
     return l;
 }
 
@@ -98,23 +103,49 @@ static struct net_linear add_up(struct builder *b, uint32_t layer)
     return l;
 }
 
+/* A layer's norm, of rows that are D wide. */
+static void add_norm(struct builder *b, const char *what, uint32_t layer,
+                     size_t *w, size_t *bias)
+{
+    const struct net_shape *s = &b->net->shape;
+
+    *w = add_vector(b, s->d_model, what, layer, "weight");
+    *bias = net_biased(s) ? add_vector(b, s->d_model, what, layer, "bias")
+                          : NET_NONE;
+}
+
 static void add_layer(struct builder *b, uint32_t i)
 {
     const struct net_shape *s = &b->net->shape;
     struct net_layer *y = &b->net->layers[i];
-    const bool biases = s->arch == NET_GPT2;
+    const bool post = net_post_norm(s);
 
-    y->norm1_b = y->norm2_b = NET_NONE;
-    y->norm1 = add_vector(b, s->d_model, "attn_norm", i, "weight");
-    if (biases)
-        y->norm1_b = add_vector(b, s->d_model, "attn_norm", i, "bias");
+    y->norm1 = b->net->norm;
+    y->norm1_b = b->net->norm_b;
+    if (!post)
+        add_norm(b, "attn_norm", i, &y->norm1, &y->norm1_b);
     y->qkv_at = add_qkv(b, i);
     y->out = add_linear(b, net_nq(s), s->d_model, "attn_output", i);
-    y->norm2 = add_vector(b, s->d_model, "ffn_norm", i, "weight");
-    if (biases)
-        y->norm2_b = add_vector(b, s->d_model, "ffn_norm", i, "bias");
+    add_norm(b, post ? "attn_output_norm" : "ffn_norm", i, &y->norm2,
+             &y->norm2_b);
     y->up = add_up(b, i);
     y->down = add_linear(b, s->d_ff, s->d_model, "ffn_down", i);
+    if (post)
+        add_norm(b, "layer_output_norm", i, &b->net->norm, &b->net->norm_b);
+}
+
+/* A norm outside the layers. */
+static void add_outer_norm(struct builder *b, const char *what)
+{
+    struct net *net = b->net;
+    const uint64_t d = net->shape.d_model;
+
+    align(b);
+    net->norm = add(b, NET_VECTOR, d, 1, "%s.weight", what);
+    align(b);
+    if (net_biased(&net->shape))
+        net->norm_b = add(b, NET_VECTOR, d, 1, "%s.bias", what);
+    align(b);
 }
 
 int net_build_table(struct net *net, struct infer_error *err)
@@ -130,19 +161,21 @@ int net_build_table(struct net *net, struct infer_error *err)
     net->tok =
         add(&b, NET_EMBEDDING, s->d_model, s->n_vocab, "token_embd.weight");
     net->head = net->tok;
-    net->pos = net->norm_b = NET_NONE;
+    net->pos = net->type = net->norm = net->norm_b = NET_NONE;
     align(&b);
-    if (s->arch == NET_GPT2)
+    if (net_biased(s))
         net->pos = add(&b, NET_EMBEDDING, s->d_model, s->n_ctx,
                        "position_embd.weight");
+    if (s->arch == NET_BERT) {
+        align(&b);
+        net->type = add(&b, NET_EMBEDDING, s->d_model, s->n_types,
+                        "token_types.weight");
+        add_outer_norm(&b, "token_embd_norm");
+    }
     for (uint32_t i = 0; i < s->n_layers; i++)
         add_layer(&b, i);
-    align(&b);
-    net->norm = add(&b, NET_VECTOR, s->d_model, 1, "output_norm.weight");
-    align(&b);
-    if (s->arch == NET_GPT2)
-        net->norm_b = add(&b, NET_VECTOR, s->d_model, 1, "output_norm.bias");
-    align(&b);
+    if (s->arch != NET_BERT)
+        add_outer_norm(&b, "output_norm");
     if (!s->tied && !s->encoder)
         net->head =
             add(&b, NET_EMBEDDING, s->d_model, s->n_vocab, "output.weight");
