@@ -4,7 +4,7 @@
 #include "core/base/error.h"
 #include "core/format/gguf.h"
 #include "trainer/enc/classify.h"
-#include "trainer/enc/export.h"
+#include "trainer/enc/import.h"
 #include "trainer/enc/report.h"
 
 #include <stdlib.h>
@@ -31,11 +31,8 @@ static int read_labels(const struct infer_gguf *g, struct enc_labels *l,
                        struct infer_error *err)
 {
     struct infer_gguf_array a = {0};
-    int status = infer_gguf_get_array(
-        g, "inferd-encoder.classifier.output_labels", &a, err);
+    int status = enc_import_labels(g, &a, err);
 
-    if (status == 1 || (status == 0 && !a.strs))
-        return infer_fail(err, INFER_EFORMAT, "the model has no labels");
     if (status != 0)
         return status;
     l->names = calloc(a.n + 1, sizeof(*l->names));

@@ -18,8 +18,9 @@ static int no_memory(struct infer_error *err)
 int enc_model_create(struct enc_model *m, const struct net_shape *shape,
                      const struct infer_ngrams_spec *spec,
                      struct infer_tokenizer *tokenizer, size_t max_batch,
-                     struct infer_team *team, enum train_precision precision,
-                     uint64_t seed, struct infer_error *err)
+                     size_t max_tokens, struct infer_team *team,
+                     enum train_precision precision, uint64_t seed,
+                     struct infer_error *err)
 {
     int status;
 
@@ -27,10 +28,10 @@ int enc_model_create(struct enc_model *m, const struct net_shape *shape,
     m->team = team;
     m->spec = *spec;
     m->max_batch = max_batch;
-    m->max_tokens = shape->n_ctx;
+    m->max_tokens = max_tokens;
     status = spec->buckets ? infer_ngrams_check(spec, err) : 0;
     if (status == 0)
-        status = net_create(&m->net, shape, max_batch, shape->n_ctx, team,
+        status = net_create(&m->net, shape, max_batch, max_tokens, team,
                             precision, err);
     if (status == 0 && spec->buckets)
         status =

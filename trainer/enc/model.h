@@ -50,15 +50,17 @@ struct enc_model {
 };
 
 /*
- * Memory for a model and batches of up to max_batch texts; zero *m first. The
+ * Memory for a model and batches of up to max_batch texts of max_tokens, at
+ * most the shape's context; what a text has more is cut off. Zero *m first. The
  * tokenizer becomes the model's, also on failure. Parameters are as after
  * net_init().
  */
 int enc_model_create(struct enc_model *m, const struct net_shape *shape,
                      const struct infer_ngrams_spec *spec,
                      struct infer_tokenizer *tokenizer, size_t max_batch,
-                     struct infer_team *team, enum train_precision precision,
-                     uint64_t seed, struct infer_error *err);
+                     size_t max_tokens, struct infer_team *team,
+                     enum train_precision precision, uint64_t seed,
+                     struct infer_error *err);
 void enc_model_release(struct enc_model *m);
 
 /* Encode and append a text, or a pair (b not NULL). Errors  ENOMEM */

@@ -15,7 +15,7 @@
 
 #define ENC_RECIPE_OPTIONS(p)                                                  \
     {"init", TRAIN_OPT_TEXT, &(p)->init, "FILE", 0, 0,                         \
-     "begin with the tensors of a GGUF file that fit"},                        \
+     "begin as a BERT, or with what fits of another GGUF file"},                        \
     {"tokenizer", TRAIN_OPT_TEXT, &(p)->tokenizer, "FILE", 0, 0,               \
      "a .model or .gguf (learned from the examples)"},                         \
     {"vocab", TRAIN_OPT_COUNT, &(p)->vocab, "N", 300, 1000000,                 \
@@ -37,17 +37,17 @@
     {"ngram-char-max", TRAIN_OPT_COUNT, &(p)->char_max, "N", 0, 8,             \
      "longest (5)"},                                                           \
     {"drop-tokens", TRAIN_OPT_REAL, &(p)->drop_tokens, "X", 0, 0.9,            \
-     "share of a text's tokens left out (0.1)"},                               \
+     "share of a text's tokens left out (0.1; a BERT's 0)"},                   \
     {"drop-ngrams", TRAIN_OPT_REAL, &(p)->drop_grams, "X", 0, 0.9,             \
      "share of its n-grams left out (0.3)"},                                   \
     {"drop-vector", TRAIN_OPT_REAL, &(p)->drop_vector, "X", 0, 0.9,            \
-     "share of its vector (0.5; embed 0)"},                                             \
+     "share of its vector (0.5; embed 0; a BERT's 0.1)"},                      \
     {"drop-part", TRAIN_OPT_REAL, &(p)->drop_part, "X", 0, 0.9,                \
      "share of texts without tokens, and without n-grams (0.2)"},              \
     {"dropout", TRAIN_OPT_REAL, &(p)->dropout, "X", 0, 0.9,                    \
      "inside the layers (0.1)"},                                               \
     {"lr", TRAIN_OPT_REAL, &(p)->lr, "X", 1e-9, 1e3,                           \
-     "peak learning rate of matrices, Muon (0.02)"},                           \
+     "peak learning rate of matrices, Muon (0.02); of a BERT, AdamW (5e-5)"},  \
     {"other-lr", TRAIN_OPT_REAL, &(p)->other_lr, "X", 1e-9, 1e3,               \
      "of embeddings, head and vectors, Adam (1e-3)"},                          \
     {"ngram-lr", TRAIN_OPT_REAL, &(p)->rows_lr, "X", 1e-9, 1e3,                \
@@ -58,12 +58,12 @@
      "of the others (0.01)"},                                                  \
     {"warmup", TRAIN_OPT_REAL, &(p)->warmup, "X", 0, 1,                        \
      "share of the run, then linear to 0 (0.05)"},                             \
-    {"batch", TRAIN_OPT_COUNT, &(p)->batch, "N", 1, 65536, "texts a step (64)"}, \
+    {"batch", TRAIN_OPT_COUNT, &(p)->batch, "N", 1, 65536, "texts a step (64; a BERT's 32)"}, \
     {"seed", TRAIN_OPT_COUNT, &(p)->seed, "N", 0, 9e15, "(1)"},                \
     {"threads", TRAIN_OPT_COUNT, &(p)->threads, "N", 0, 256,                   \
      "compute threads (0: one per processor)"},                                \
     {"precision", TRAIN_OPT_CHOICE, &(p)->precision, "f32|bf16", 0, 0,         \
-     "of the products (f32)"}
+     "of the products (f32; a BERT's bf16 where it is fast)"}
 /* clang-format on */
 
 #endif

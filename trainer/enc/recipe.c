@@ -2,8 +2,8 @@
 #include "trainer/enc/recipe.h"
 
 #include "core/base/error.h"
-#include "trainer/enc/export.h"
 #include "trainer/enc/head.h"
+#include "trainer/enc/import.h"
 #include "trainer/enc/vocab.h"
 #include "trainer/nn/schedule.h"
 
@@ -11,40 +11,113 @@
 
 struct enc_recipe enc_recipe_default(void)
 {
-    return (struct enc_recipe){.layers = 0,
-                               .heads = 4,
-                               .width = 256,
-                               .context = 256,
+    return (struct enc_recipe){.layers = ENC_UNSET,
+                               .heads = ENC_UNSET,
+                               .width = ENC_UNSET,
+                               .ffn = ENC_UNSET,
+                               .context = ENC_UNSET,
                                .vocab = 8000,
-                               .buckets = 262144,
+                               .buckets = ENC_UNSET,
                                .words = 3,
                                .char_min = 3,
                                .char_max = 5,
-                               .drop_tokens = 0.1,
+                               .drop_tokens = ENC_UNSET_REAL,
                                .drop_grams = 0.3,
-                               .drop_vector = 0.5,
+                               .drop_vector = ENC_UNSET_REAL,
                                .drop_part = 0.2,
                                .dropout = 0.1,
-                               .lr = 0.02,
+                               .lr = ENC_UNSET_REAL,
                                .other_lr = 1e-3,
                                .rows_lr = 0.3,
                                .weight_decay = 0.01,
                                .warmup = 0.05,
-                               .batch = 64,
+                               .batch = ENC_UNSET,
                                .seed = 1,
-                               .precision = TRAIN_F32};
+                               .precision = ENC_UNSET_CHOICE};
+}
+
+static void set(uint64_t *v, uint64_t otherwise)
+{
+    if (*v == ENC_UNSET)
+        *v = otherwise;
+}
+
+static void set_real(double *v, double otherwise)
+{
+    if (*v == ENC_UNSET_REAL)
+        *v = otherwise;
+}
+
+/* An option is what the file says, or was not given. */
+static int same(uint64_t *v, uint64_t of_file, const char *name,
+                struct infer_error *err)
+{
+    set(v, of_file);
+    if (*v == of_file)
+        return 0;
+    return infer_fail(err, INFER_EINVAL,
+                      "--%s is %llu, of --init's file it is %llu: leave it out",
+                      name, (unsigned long long)*v,
+                      (unsigned long long)of_file);
+}
+
+static int check_bert(struct enc_recipe *p, struct infer_error *err)
+{
+    struct infer_ngrams_spec spec;
+    struct net_shape *s = &p->begin;
+    int status = enc_import_shape(p->init, s, &spec, err);
+
+    if (status == 0 && p->tokenizer)
+        status = infer_fail(err, INFER_EINVAL,
+                            "--tokenizer: --init's file has its own");
+    if (status == 0)
+        status = same(&p->layers, s->n_layers, "layers", err);
+    if (status == 0)
+        status = same(&p->heads, s->n_heads, "heads", err);
+    if (status == 0)
+        status = same(&p->width, s->d_model, "width", err);
+    if (status == 0)
+        status = same(&p->ffn, s->d_ff, "ffn", err);
+    if (status == 0)
+        status = same(&p->buckets, 0, "ngram-buckets", err);
+    set(&p->context, s->n_ctx < 256 ? s->n_ctx : 256);
+    if (status == 0 && p->context > s->n_ctx)
+        status = infer_fail(err, INFER_EINVAL,
+                            "--context %llu is above %u, of --init's file",
+                            (unsigned long long)p->context, s->n_ctx);
+    set(&p->batch, 32);
+    set_real(&p->drop_tokens, 0.0);
+    set_real(&p->drop_vector, 0.1);
+    set_real(&p->lr, 5e-5);
+    if (p->precision == ENC_UNSET_CHOICE)
+        p->precision = TRAIN_AUTO;
+    s->dropout = (float)p->dropout;
+    return status;
 }
 
 int enc_recipe_check(struct enc_recipe *p, struct infer_error *err)
 {
+    p->bert = p->init && enc_import_is_bert(p->init);
+    if (p->bert)
+        return check_bert(p, err);
+    set(&p->layers, 0);
+    set(&p->heads, 4);
+    set(&p->width, 256);
+    set(&p->ffn, (p->width * 8 / 3 + 31) / 32 * 32);
+    set(&p->context, 256);
+    set(&p->buckets, 262144);
+    set(&p->batch, 64);
+    set_real(&p->drop_tokens, 0.1);
+    set_real(&p->drop_vector, 0.5);
+    set_real(&p->lr, 0.02);
+    if (p->precision == ENC_UNSET_CHOICE)
+        p->precision = TRAIN_F32;
     if (p->width % p->heads || (p->width / p->heads) % 2)
         return infer_fail(err, INFER_EINVAL,
                           "--width %llu is not an even multiple of --heads "
                           "%llu",
                           (unsigned long long)p->width,
                           (unsigned long long)p->heads);
-    if (!p->ffn)
-        p->ffn = (p->width * 8 / 3 + 31) / 32 * 32;
     if (p->char_min == 0)
         p->char_max = 0;
     if (p->char_min > p->char_max)
@@ -59,6 +132,12 @@ int enc_recipe_check(struct enc_recipe *p, struct infer_error *err)
 static struct net_shape shape_of(const struct enc_recipe *p, uint32_t n_vocab,
                                  size_t n_classes)
 {
+    struct net_shape bert = p->begin;
+
+    bert.n_classes = (uint32_t)n_classes;
+    bert.dense = !p->plain && n_classes;
+    if (p->bert)
+        return bert;
     return (struct net_shape){.arch = NET_LLAMA,
                               .encoder = true,
                               .pooling = NET_POOL_MEAN,
@@ -94,7 +173,8 @@ int enc_recipe_build(const struct enc_recipe *p, const char *run,
                      struct optim **optim, struct infer_error *err)
 {
     const struct infer_ngrams_spec spec = ngrams_of(p);
-    struct optim_config config = optim_default(OPTIM_MUON);
+    struct optim_config config =
+        optim_default(p->bert ? OPTIM_ADAMW : OPTIM_MUON);
     struct infer_tokenizer *t = NULL;
     struct net_shape shape;
     int status = enc_vocab_open(run, &t, err);
@@ -102,12 +182,14 @@ int enc_recipe_build(const struct enc_recipe *p, const char *run,
     if (status != 0)
         return status;
     shape = shape_of(p, infer_tokenizer_n_vocab(t), n_classes);
-    status = enc_model_create(m, &shape, &spec, t, max_batch, team,
+    status = enc_model_create(m, &shape, &spec, t, max_batch,
+                              (size_t)p->context, team,
                               (enum train_precision)p->precision, p->seed, err);
     if (status == 0)
         enc_head_init(m->net);
     if (status == 0 && p->init)
-        status = enc_import(m, p->init, err);
+        status = p->bert ? enc_import_whole(m, p->init, err)
+                         : enc_import(m, p->init, err);
     config.lr = (float)p->lr;
     config.other_lr = (float)p->other_lr;
     config.weight_decay = (float)p->weight_decay;

@@ -1,25 +1,40 @@
-/* recipe.h - how an encoder is built and trained: what classify and embed
- * share. */
+/*
+ * recipe.h - how an encoder is built and trained: what classify and embed
+ * share.
+ *
+ * There are two recipes. Our own encoder is trained from nothing, its rows and
+ * matrices at high rates. A BERT that --init names brings its shape and its
+ * vocabulary and moves a little (Devlin et al. 2018, section 4): AdamW at a low
+ * rate, no n-grams, and a tenth of the values dropped.
+ */
 #ifndef TRAINER_ENC_RECIPE_H
 #define TRAINER_ENC_RECIPE_H
 
 #include "trainer/enc/model.h"
 
+/* What an option that was not given holds until enc_recipe_check(). */
+#define ENC_UNSET        UINT64_MAX
+#define ENC_UNSET_REAL   (-1.0)
+#define ENC_UNSET_CHOICE (-1)
+
 struct enc_recipe {
-    uint64_t layers, heads, width, ffn, context, vocab; /* ffn 0: derived */
+    uint64_t layers, heads, width, ffn, context, vocab;
     uint64_t buckets, words, char_min, char_max; /* n-grams; words: longest */
     bool plain;            /* the head has no hidden layer */
     const char *tokenizer; /* .model or .gguf; NULL: init's, or learned */
     const char *init;      /* GGUF to begin from, or NULL */
+    bool bert;             /* set by the check: init is one, and its shape: */
+    struct net_shape begin;
     double drop_tokens, drop_grams, drop_vector, drop_part, dropout;
     double lr, other_lr, rows_lr, rows_decay, weight_decay, warmup;
     uint64_t batch, seed, threads;
-    int precision; /* an enum train_precision */
+    int precision; /* an enum train_precision, or ENC_UNSET_CHOICE */
 };
 
 struct enc_recipe enc_recipe_default(void);
 
-/* Refuses what cannot work together; fills in what is derived. EINVAL */
+/* Refuses what cannot work together; fills in what was not given. Errors
+ * EINVAL, of a BERT's file also EIO, EFORMAT */
 int enc_recipe_check(struct enc_recipe *p, struct infer_error *err);
 
 /*

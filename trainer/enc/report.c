@@ -376,15 +376,17 @@ static void set_keys(void *user, struct infer_gguf_writer *w)
     const int kind = r->o->columns.kind;
     const size_t c = r->labels.n;
     struct infer_gguf_str *names = calloc(c + 1, sizeof(*names));
+    char key[96];
 
     for (size_t i = 0; i < c && names; i++)
         names[i] = (struct infer_gguf_str){r->labels.names[i],
                                            strlen(r->labels.names[i])};
     if (kind == ENC_REGRESSION && names)
         names[0] = (struct infer_gguf_str){"score", 5};
+    snprintf(key, sizeof(key), "%s.classifier.output_labels",
+             train_arch_name(net_shape(r->model.net)));
     if (names)
-        infer_gguf_set_strs(w, "inferd-encoder.classifier.output_labels", names,
-                            kind == ENC_REGRESSION ? 1 : c);
+        infer_gguf_set_strs(w, key, names, kind == ENC_REGRESSION ? 1 : c);
     free(names);
     infer_gguf_set_str(w, "inferd.classifier.kind", kinds[kind]);
     infer_gguf_set_f32(w, "inferd.classifier.temperature",

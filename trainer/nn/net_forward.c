@@ -228,8 +228,8 @@ static void layer(struct infer_member *me, struct net *net, uint32_t i)
     join(me, net, y->x_mid, post ? y->x_mid : y->x, y->att, net_nq(s), &y->out,
          net_site(i, false), (struct train_beside){0});
     norm_linear(me, net, &norm2, &y->up, y->up_out, net_up_width(s));
-    join(me, net, after, post ? after : y->x_mid, net->act.f32, s->d_ff, &y->down,
-         net_site(i, true),
+    join(me, net, after, post ? after : y->x_mid, net->act.f32, s->d_ff,
+         &y->down, net_site(i, true),
          (struct train_beside){
              .make = make_activation, .make_arg = &act, .made = net->act.f32});
 }

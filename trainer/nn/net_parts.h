@@ -48,10 +48,10 @@ struct net {
     bool half; /* struct net_kept are bfloat16, net_input are packed */
 
     size_t n_values, n_table;
-    struct net_param *table; /* [n_table] */
-    float *params, *grads;   /* [n_values] */
+    struct net_param *table;                   /* [n_table] */
+    float *params, *grads;                     /* [n_values] */
     size_t tok, pos, type, head, norm, norm_b; /* NET_NONE: it has none */
-    struct net_layer *layers; /* [L] */
+    struct net_layer *layers;                  /* [L] */
 
     void *arena; /* all below, and the layers' arrays */
     size_t arena_bytes;

@@ -24,16 +24,29 @@ static void set_f32(struct infer_gguf_writer *w, const char *arch,
     infer_gguf_set_f32(w, key, v);
 }
 
-static const char *arch_of(const struct net_shape *s)
+const char *train_arch_name(const struct net_shape *s)
 {
+    if (s->arch == NET_BERT)
+        return "bert";
     if (s->encoder)
         return "inferd-encoder";
     return s->arch == NET_GPT2 ? "gpt2" : "llama";
 }
 
+/* A head on the first token is llama.cpp's "rank". */
+static void set_bert(struct infer_gguf_writer *w, const struct net_shape *s)
+{
+    enum { POOLING_RANK = 4 };
+    const bool rank = s->pooling == NET_POOL_FIRST && s->n_classes;
+
+    infer_gguf_set_bool(w, "bert.attention.causal", false);
+    infer_gguf_set_u32(w, "bert.pooling_type",
+                       rank ? (uint32_t)POOLING_RANK : (uint32_t)s->pooling);
+}
+
 static void set_shape(struct infer_gguf_writer *w, const struct net_shape *s)
 {
-    const char *arch = arch_of(s);
+    const char *arch = train_arch_name(s);
 
     infer_gguf_set_str(w, "general.architecture", arch);
     set_u32(w, arch, "vocab_size", s->n_vocab);
@@ -42,10 +55,12 @@ static void set_shape(struct infer_gguf_writer *w, const struct net_shape *s)
     set_u32(w, arch, "block_count", s->n_layers);
     set_u32(w, arch, "feed_forward_length", s->d_ff);
     set_u32(w, arch, "attention.head_count", s->n_heads);
-    if (s->arch == NET_GPT2) {
+    if (s->arch != NET_LLAMA)
         set_f32(w, arch, "attention.layer_norm_epsilon", s->norm_eps);
+    if (s->arch == NET_BERT)
+        set_bert(w, s);
+    if (s->arch != NET_LLAMA)
         return;
-    }
     set_u32(w, arch, "attention.head_count_kv", s->n_kv_heads);
     set_u32(w, arch, "attention.key_length", s->d_head);
     set_u32(w, arch, "attention.value_length", s->d_head);

@@ -8,6 +8,9 @@
 #include "core/format/gguf.h"
 #include "trainer/nn/net.h"
 
+/* general.architecture */
+const char *train_arch_name(const struct net_shape *s);
+
 /* Adds keys and tensors of its own before the file is written. */
 typedef void train_export_fn(void *user, struct infer_gguf_writer *w);
 
