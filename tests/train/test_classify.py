@@ -213,6 +213,71 @@ class Classify(unittest.TestCase):
         self.assertRegex(bad.err, "another vocabulary|other labels")
 
 
+BERT = os.path.join(program.ROOT, "../shared/oracle/bert-mean/model-F32.gguf")
+
+
+@unittest.skipUnless(os.path.exists(BERT), "skipped: no ../shared/oracle")
+class Bert(unittest.TestCase):
+    """A file of BERT's family (random values) as a beginning."""
+
+    def test_classify(self):
+        import harness
+        data = write("b/train.csv", as_csv(examples(300)))
+        rows = examples(50, 2)
+        test = write("b/test.csv", as_csv(rows))
+        run = scratch("b/run")
+        must("classify", "--out", run, data, "--test", test, "--init", BERT,
+             "--epochs", "6", "--lr", "2e-3", "--batch", "16",
+             "--context", "64", "--threads", "2")
+        accuracy = report(run)["test"]["accuracy"]
+        self.assertGreater(accuracy, 0.9)
+        self.assertIn(b"bert.classifier.output_labels",
+                      read(run, "model.gguf"))
+        server = harness.Server(model=run + "/model.gguf")
+        try:
+            reply = server.post("/v1/classify",
+                                {"input": [text for text, _ in rows]})
+            self.assertEqual(reply.status, 200, reply)
+            said = [r["label"] for r in reply.json["data"]]
+        finally:
+            self.assertEqual(server.stop(), 0)
+        right = sum(a == b for a, (_, b) in zip(said, rows))
+        self.assertAlmostEqual(right / len(rows), accuracy, delta=0.021)
+        # what came out is a beginning too, and can be averaged
+        must("classify", "--out", scratch("b/more"), data, "--init",
+             run + "/model.gguf", "--epochs", "1", "--batch", "16")
+        soup = must("merge", "--kind", "greedy", "--val", test, "--out",
+                    scratch("b/soup.gguf"), run + "/model.gguf",
+                    scratch("b/more/model.gguf"))
+        self.assertIn("the average of", soup.out)
+
+    def test_embed(self):
+        draw = random.Random(3)
+        data = write("b2/train.jsonl", "".join(
+            json.dumps({"texts": [t, " ".join(draw.sample(
+                TOPICS[l].split(), 3))]}) + "\n" for t, l in examples(60)))
+        pairs = write("b2/pairs.tsv", "a\tb\tscore\n" + "".join(
+            "%s\t%s\t%d\n" % (a[0], b[0], a[1] == b[1])
+            for a, b in zip(examples(60, 11), examples(60, 12))))
+        run = scratch("b2/run")
+        must("embed", "--out", run, data, "--init", BERT, "--val", pairs,
+             "--epochs", "8", "--lr", "1e-3", "--dimensions", "96,32")
+        self.assertGreater(report(run)["scores"][0]["val_spearman"], 0.5)
+
+    def test_options_of_the_file(self):
+        data = write("b3/train.csv", as_csv(examples(60)))
+        for option, value, says in (
+                ("--width", "128", "--width is 128, of --init's file it is"),
+                ("--layers", "9", "--layers is 9"),
+                ("--ngram-buckets", "64", "--ngram-buckets is 64"),
+                ("--context", "4096", "--context 4096 is above"),
+                ("--tokenizer", "x.model", "has its own")):
+            done = train("classify", "--out", scratch("b3/run"), data,
+                         "--init", BERT, option, value)
+            self.assertEqual(done.status, 2, done)
+            self.assertIn(says, done.err)
+
+
 class Embed(unittest.TestCase):
     def test_embed(self):
         draw = random.Random(3)
