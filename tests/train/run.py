@@ -8,7 +8,9 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.dirname(HERE)]
+TESTS = os.path.dirname(HERE)
+sys.path[:0] = [HERE, TESTS]
+sys.path.append(os.path.join(TESTS, "http"))  # its harness starts servers
 import program  # noqa: E402
 import suite  # noqa: E402
 

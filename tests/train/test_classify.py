@@ -7,6 +7,7 @@ import re
 import unittest
 import xml.dom.minidom
 
+import harness
 import program
 from program import must, read, scratch, train, write
 
@@ -221,7 +222,6 @@ class Bert(unittest.TestCase):
     """A file of BERT's family (random values) as a beginning."""
 
     def test_classify(self):
-        import harness
         data = write("b/train.csv", as_csv(examples(300)))
         rows = examples(50, 2)
         test = write("b/test.csv", as_csv(rows))

@@ -5,14 +5,12 @@ import json
 import os
 import re
 import struct
-import sys
 import unittest
 import xml.dom.minidom
 
+import harness
 import program
 from program import TINY, must, read, rows, scratch, text_file
-
-sys.path.append(os.path.join(program.ROOT, "tests/http"))
 
 
 def crc32c(data):
@@ -185,7 +183,6 @@ class RunTest(unittest.TestCase):
                                delta=1e-4 * bits)
 
     def test_served(self):
-        import harness
         server = harness.Server(model=self.run_dir + "/model.gguf")
         try:
             reply = server.generate(prompt="The ", max_tokens=8,

@@ -23,6 +23,7 @@ static const struct {
     {"qwen2", "Qwen2ForCausalLM", HF_QWEN2},
     {"qwen3", "Qwen3ForCausalLM", HF_QWEN3},
     {"gpt2", "GPT2LMHeadModel", HF_GPT2},
+    {"bert", "BertModel", HF_BERT},
     {"mistral", "MistralForCausalLM", HF_LLAMA}, /* the same without windows */
 };
 
@@ -46,10 +47,11 @@ static void read_arch(struct hf_reader *r, struct hf_config *c)
             return;
         }
     if (r->status == 0)
-        r->status = infer_fail(r->err, INFER_EUNSUPPORTED,
-                               "%s: model_type '%.40s' is not supported; "
-                               "llama, mistral, qwen2, qwen3 and gpt2 are",
-                               r->file, type);
+        r->status =
+            infer_fail(r->err, INFER_EUNSUPPORTED,
+                       "%s: model_type '%.40s' is not supported; "
+                       "llama, mistral, qwen2, qwen3, gpt2 and bert are",
+                       r->file, type);
 }
 
 /* A field that must have the one value that is supported. */
@@ -95,6 +97,68 @@ static void read_gpt2(struct hf_reader *r, struct hf_config *c)
     if (r->status == 0 && c->d_model % c->n_heads)
         hf_refuse(r, INFER_EFORMAT, "n_embd", "is no multiple of n_head");
     c->d_head = r->status ? 1 : c->d_model / c->n_heads;
+}
+
+/* A head for classes has as many as it has labels, two if none are named. */
+static uint32_t read_n_classes(struct hf_reader *r)
+{
+    const cJSON *classes =
+        cJSON_GetObjectItemCaseSensitive(r->object, "architectures");
+    const cJSON *class = cJSON_GetArrayItem(classes, 0);
+    const int named = cJSON_GetArraySize(hf_object(r, "id2label"));
+
+    if (!cJSON_IsString(class) ||
+        strcmp(class->valuestring, "BertForSequenceClassification") != 0)
+        return 0;
+    return hf_u32(r, "num_labels", named ? named : 2, 1, 1 << 24);
+}
+
+static void read_bert(struct hf_reader *r, struct hf_config *c)
+{
+    enum { MEAN = 1, HEAD = 4 };
+
+    c->n_vocab = hf_u32(r, "vocab_size", HF_REQUIRED, 1, 1 << 24);
+    c->n_ctx = hf_u32(r, "max_position_embeddings", HF_REQUIRED, 1, MAX_CTX);
+    c->d_model = hf_u32(r, "hidden_size", HF_REQUIRED, 1, MAX_WIDTH);
+    c->n_layers = hf_u32(r, "num_hidden_layers", HF_REQUIRED, 1, MAX_COUNT);
+    c->n_heads = c->n_kv_heads =
+        hf_u32(r, "num_attention_heads", HF_REQUIRED, 1, MAX_COUNT);
+    c->d_ff = hf_u32(r, "intermediate_size", HF_REQUIRED, 1, MAX_WIDTH * 8);
+    c->n_types = hf_u32(r, "type_vocab_size", 2.0, 1, 1 << 16);
+    c->eps = hf_f32(r, "layer_norm_eps", 1e-12, 1e-30f, 1.0f);
+    c->n_classes = read_n_classes(r);
+    c->pooling = c->n_classes ? HEAD : MEAN;
+    if (strcmp(hf_text(r, "hidden_act", "gelu"), "gelu") != 0)
+        demand(r, "hidden_act", "gelu_new", "gelu_pytorch_tanh");
+    demand(r, "position_embedding_type", "absolute", "absolute");
+    demand_not(r, "is_decoder");
+    demand_not(r, "add_cross_attention");
+    if (r->status == 0 && c->d_model % c->n_heads)
+        hf_refuse(r, INFER_EFORMAT, "hidden_size",
+                  "is no multiple of num_attention_heads");
+    c->d_head = r->status ? 1 : c->d_model / c->n_heads;
+}
+
+/* What sentence-transformers pool, beside the checkpoint. */
+static int read_pooling(struct hf_config *c, const char *folder,
+                        struct infer_error *err)
+{
+    struct hf_reader r = {.file = "1_Pooling/config.json", .err = err};
+    cJSON *root = NULL;
+    int status = hf_json_open_in(&root, folder, r.file, err);
+
+    if (status != 0 || !root || c->n_classes) {
+        cJSON_Delete(root);
+        return status;
+    }
+    r.object = root;
+    if (hf_bool(&r, "pooling_mode_cls_token", false))
+        c->pooling = 2;
+    else if (!hf_bool(&r, "pooling_mode_mean_tokens", true))
+        hf_refuse(&r, INFER_EUNSUPPORTED, "pooling_mode_mean_tokens",
+                  "or pooling_mode_cls_token must be true");
+    cJSON_Delete(root);
+    return r.status;
 }
 
 static void read_scaling(struct hf_reader *r, struct hf_config *c)
@@ -241,6 +305,8 @@ int hf_config_read(struct hf_config *c, const char *folder,
     demand_absent(&r, "quantization_config");
     if (r.status == 0 && c->arch == HF_GPT2)
         read_gpt2(&r, c);
+    else if (r.status == 0 && c->arch == HF_BERT)
+        read_bert(&r, c);
     else if (r.status == 0)
         read_llama(&r, c);
     read_ids(&r, c);
@@ -254,6 +320,8 @@ int hf_config_read(struct hf_config *c, const char *folder,
     }
     cJSON_Delete(more);
     cJSON_Delete(root);
+    if (r.status == 0 && c->arch == HF_BERT)
+        return read_pooling(c, folder, err);
     return r.status;
 }
 

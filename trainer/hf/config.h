@@ -9,7 +9,7 @@
 
 #include "core/format/gguf.h"
 
-enum hf_arch { HF_LLAMA, HF_QWEN2, HF_QWEN3, HF_GPT2 };
+enum hf_arch { HF_LLAMA, HF_QWEN2, HF_QWEN3, HF_GPT2, HF_BERT };
 enum hf_scaling {
     HF_SCALE_NONE,
     HF_SCALE_LINEAR,
@@ -26,6 +26,11 @@ struct hf_config {
     float eps, rope_base;
     bool tied;
     bool attn_bias, mlp_bias; /* llama: of all four, of all three products */
+
+    /* bert */
+    uint32_t n_types;
+    uint32_t n_classes; /* of a head on the first token; 0: none */
+    uint32_t pooling;   /* as GGUF has it; 1 mean, 2 first, 4 the head */
 
     enum hf_scaling scaling; /* of rotary positions */
     float factor, orig_ctx;
@@ -56,6 +61,10 @@ int hf_config_from_gguf(struct hf_config *c, const struct infer_gguf *g,
                         struct infer_error *err);
 /* general.architecture and the keys of the shape. */
 void hf_config_set(const struct hf_config *c, struct infer_gguf_writer *w);
+/* The names of FOLDER/config.json's classes and what kind they are. Errors  as
+ * hf_config_read() */
+int hf_labels_set(const struct hf_config *c, const char *folder,
+                  struct infer_gguf_writer *w, struct infer_error *err);
 
 /* Divisors of the frequencies that llama3's scaling means, [d_head / 2]. */
 void hf_llama3_factors(const struct hf_config *c, float *factors);

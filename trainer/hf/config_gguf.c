@@ -252,10 +252,14 @@ void hf_config_set(const struct hf_config *c, struct infer_gguf_writer *w)
     set_u32(&s, "block_count", c->n_layers);
     set_u32(&s, "feed_forward_length", c->d_ff);
     set_u32(&s, "attention.head_count", c->n_heads);
-    if (c->arch == HF_GPT2) {
+    if (c->arch == HF_GPT2 || c->arch == HF_BERT)
         set_f32(&s, "attention.layer_norm_epsilon", c->eps);
-        return;
+    if (c->arch == HF_BERT) {
+        infer_gguf_set_bool(w, "bert.attention.causal", false);
+        set_u32(&s, "pooling_type", c->pooling);
     }
+    if (c->arch == HF_GPT2 || c->arch == HF_BERT)
+        return;
     set_u32(&s, "attention.head_count_kv", c->n_kv_heads);
     set_u32(&s, "attention.key_length", c->d_head);
     set_u32(&s, "attention.value_length", c->d_head);

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_LEN = 4096 };
+enum { PATH_LEN = 4096, NAME_LEN = 128 };
 
 struct importing {
     struct hf_checkpoint files;
@@ -35,15 +35,53 @@ struct importing {
 /* ---- one tensor -----------------------------------------------------------
  */
 
-/* gpt2's own checkpoints leave the first part of the names out. */
+/* Names that a tensor goes by, k from 0; false: no more. gpt2's own
+ * checkpoints leave the first part out; a BERT below a head has one more, and
+ * old ones call a norm's parts gamma and beta. */
+static bool alias(const struct importing *im, const char *name, int k,
+                  char out[NAME_LEN])
+{
+    const size_t len = strlen(name);
+    const bool norm = strstr(name, "LayerNorm.") != NULL;
+    const bool bias = norm && strcmp(name + len - 4, "bias") == 0;
+
+    if (im->config.arch == HF_GPT2 && k == 1 &&
+        strncmp(name, "transformer.", 12) == 0) {
+        snprintf(out, NAME_LEN, "%s", name + 12);
+        return true;
+    }
+    if (im->config.arch != HF_BERT || k == 0) {
+        snprintf(out, NAME_LEN, "%s", name);
+        return k == 0;
+    }
+    if (k < 2)
+        snprintf(out, NAME_LEN, "bert.%s", name);
+    else
+        snprintf(out, NAME_LEN, "%s%.*s%s", k == 2 ? "" : "bert.",
+                 (int)(len - (bias ? 4 : 6)), name, bias ? "beta" : "gamma");
+    return k < (norm ? 4 : 2);
+}
+
 static const struct infer_st_tensor *find(const struct importing *im,
                                           const char *name)
 {
-    const struct infer_st_tensor *t = hf_checkpoint_find(&im->files, name);
+    const struct infer_st_tensor *t = NULL;
+    char other[NAME_LEN];
 
-    if (!t && strncmp(name, "transformer.", 12) == 0)
-        t = hf_checkpoint_find(&im->files, name + 12);
+    for (int k = 0; !t && alias(im, name, k, other); k++)
+        t = hf_checkpoint_find(&im->files, other);
     return t;
+}
+
+static bool goes_by(const struct importing *im, const struct hf_tensor *t,
+                    const char *name)
+{
+    char other[NAME_LEN];
+
+    for (int k = 0; alias(im, t->hf, k, other); k++)
+        if (strcmp(other, name) == 0)
+            return true;
+    return false;
 }
 
 static int check(const struct importing *im, const struct hf_tensor *t,
@@ -85,7 +123,8 @@ static uint32_t target(const struct importing *im, const struct hf_tensor *t,
 {
     const uint32_t type = im->type < 0 ? from : (uint32_t)im->type;
 
-    if (t->n_dims == 1 || strcmp(t->gguf, "position_embd.weight") == 0)
+    if (t->n_dims == 1 || strcmp(t->gguf, "position_embd.weight") == 0 ||
+        strcmp(t->gguf, "token_types.weight") == 0)
         return INFER_F32;
     return t->cols % infer_qtype_info(type)->block ? (uint32_t)INFER_F16 : type;
 }
@@ -159,16 +198,29 @@ static int add_tensor(struct importing *im, size_t i)
 static bool is_buffer(const char *name)
 {
     static const char *const ends[] = {".attn.bias", ".attn.masked_bias",
-                                       ".rotary_emb.inv_freq"};
+                                       ".rotary_emb.inv_freq",
+                                       "embeddings.position_ids"};
     const size_t len = strlen(name);
 
     for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
         const size_t n = strlen(ends[i]);
 
-        if (len > n && strcmp(name + len - n, ends[i]) == 0)
+        if (len >= n && strcmp(name + len - n, ends[i]) == 0)
             return true;
     }
     return false;
+}
+
+/* What BERT was pre-trained with and no service uses: the heads for masked
+ * words and next sentences, and without classes the pooler. */
+static bool is_left_out(const struct hf_config *c, const char *name)
+{
+    if (c->arch != HF_BERT)
+        return false;
+    return strncmp(name, "cls.predictions.", 16) == 0 ||
+           strncmp(name, "cls.seq_relationship.", 21) == 0 ||
+           (!c->n_classes && (strncmp(name, "pooler.", 7) == 0 ||
+                              strncmp(name, "bert.pooler.", 12) == 0));
 }
 
 /* Nothing of the model may be left behind without a word. */
@@ -178,14 +230,11 @@ static int check_unknown(const struct importing *im)
 
     for (size_t i = 0; i < n; i++) {
         const char *name = hf_checkpoint_tensor(&im->files, i)->name;
-        bool known = is_buffer(name) ||
+        bool known = is_buffer(name) || is_left_out(&im->config, name) ||
                      (im->config.tied && strcmp(name, "lm_head.weight") == 0);
 
         for (size_t k = 0; k < im->n && !known; k++)
-            known =
-                strcmp(im->tensors[k].hf, name) == 0 ||
-                (im->config.arch == HF_GPT2 &&
-                 strcmp(im->tensors[k].hf + strlen("transformer."), name) == 0);
+            known = goes_by(im, &im->tensors[k], name);
         if (!known)
             return infer_fail(im->err, INFER_EUNSUPPORTED,
                               "tensor '%.100s' is not known in a %s", name,
@@ -239,7 +288,10 @@ static int build(struct importing *im)
     hf_config_set(&im->config, im->w);
     infer_gguf_set_str(im->w, "general.name",
                        name_of(im->files.folder, name, sizeof(name)));
-    status = hf_vocab_read(&im->config, im->files.folder, im->w, im->err);
+    if (im->config.n_classes)
+        status = hf_labels_set(&im->config, im->files.folder, im->w, im->err);
+    if (status == 0)
+        status = hf_vocab_read(&im->config, im->files.folder, im->w, im->err);
     for (size_t i = 0; i < im->n && status == 0; i++)
         status = add_tensor(im, i);
     if (status == 0)

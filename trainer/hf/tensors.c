@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Sizes, by what they are. */
-enum size { ONE, D, V, CTX, F, NQ, NK, NQKV, HEAD };
+enum size { ONE, D, V, CTX, F, NQ, NK, NQKV, HEAD, TYPES, CLASSES };
 
 struct row {
     const char *gguf, *hf; /* %u: the layer */
@@ -118,7 +118,78 @@ static const struct row gpt2_after[] = {
     {.gguf = "output", .hf = "lm_head", .rows = V, .cols = D},
 };
 
-#define ROWS(t) t, sizeof(t) / sizeof(*(t))
+static const struct row bert_before[] = {
+    {.gguf = "token_embd",
+     .hf = "embeddings.word_embeddings",
+     .rows = V,
+     .cols = D},
+    {.gguf = "position_embd",
+     .hf = "embeddings.position_embeddings",
+     .rows = CTX,
+     .cols = D},
+    {.gguf = "token_types",
+     .hf = "embeddings.token_type_embeddings",
+     .rows = TYPES,
+     .cols = D},
+    {.gguf = "token_embd_norm",
+     .hf = "embeddings.LayerNorm",
+     .rows = D,
+     .bias = "b"},
+};
+static const struct row bert_layer[] = {
+    {.gguf = "blk.%u.attn_q",
+     .hf = "encoder.layer.%u.attention.self.query",
+     .rows = NQ,
+     .cols = D,
+     .bias = "b"},
+    {.gguf = "blk.%u.attn_k",
+     .hf = "encoder.layer.%u.attention.self.key",
+     .rows = NK,
+     .cols = D,
+     .bias = "b"},
+    {.gguf = "blk.%u.attn_v",
+     .hf = "encoder.layer.%u.attention.self.value",
+     .rows = NK,
+     .cols = D,
+     .bias = "b"},
+    {.gguf = "blk.%u.attn_output",
+     .hf = "encoder.layer.%u.attention.output.dense",
+     .rows = D,
+     .cols = NQ,
+     .bias = "b"},
+    {.gguf = "blk.%u.attn_output_norm",
+     .hf = "encoder.layer.%u.attention.output.LayerNorm",
+     .rows = D,
+     .bias = "b"},
+    {.gguf = "blk.%u.ffn_up",
+     .hf = "encoder.layer.%u.intermediate.dense",
+     .rows = F,
+     .cols = D,
+     .bias = "b"},
+    {.gguf = "blk.%u.ffn_down",
+     .hf = "encoder.layer.%u.output.dense",
+     .rows = D,
+     .cols = F,
+     .bias = "b"},
+    {.gguf = "blk.%u.layer_output_norm",
+     .hf = "encoder.layer.%u.output.LayerNorm",
+     .rows = D,
+     .bias = "b"},
+};
+/* Only with classes: without, the pooler is not part of the model. */
+static const struct row bert_after[] = {
+    {.gguf = "cls", .hf = "pooler.dense", .rows = D, .cols = D, .bias = "b"},
+    {.gguf = "cls.output",
+     .hf = "classifier",
+     .rows = CLASSES,
+     .cols = D,
+     .bias = "b"},
+};
+
+#define COUNT(t) sizeof(t) / sizeof(*(t))
+#define KIND(t)                                                                \
+    t##_before, t##_layer, t##_after, COUNT(t##_before), COUNT(t##_layer),     \
+        COUNT(t##_after)
 
 struct list {
     const struct hf_config *c;
@@ -150,6 +221,10 @@ static uint64_t size_of(const struct hf_config *c, enum size s)
         return nq + 2 * nk;
     case HEAD:
         return c->d_head;
+    case TYPES:
+        return c->n_types;
+    case CLASSES:
+        return c->n_classes;
     }
     return 0;
 }
@@ -157,6 +232,7 @@ static uint64_t size_of(const struct hf_config *c, enum size s)
 static bool has_bias(const struct hf_config *c, const char *when)
 {
     return when && ((c->arch == HF_GPT2 && strchr(when, 'g')) ||
+                    (c->arch == HF_BERT && strchr(when, 'b')) ||
                     (c->arch == HF_QWEN2 && strchr(when, 'q')) ||
                     (c->attn_bias && strchr(when, 'a')) ||
                     (c->mlp_bias && strchr(when, 'm')));
@@ -208,25 +284,21 @@ static void add_all(struct list *l, const struct row *rows, size_t n,
 int hf_tensors(const struct hf_config *c, struct hf_tensor **out, size_t *n,
                struct infer_error *err)
 {
-    const bool gpt2 = c->arch == HF_GPT2;
+    static const struct {
+        const struct row *before, *layer, *after;
+        size_t n_before, n_layer, n_after;
+    } kinds[] = {{KIND(llama)}, {KIND(gpt2)}, {KIND(bert)}};
+    const int k = c->arch == HF_BERT ? 2 : c->arch == HF_GPT2;
     struct list l = {.c = c};
 
-    l.items = calloc((size_t)c->n_layers * 24 + 8, sizeof(*l.items));
+    l.items = calloc((size_t)c->n_layers * 24 + 16, sizeof(*l.items));
     if (!l.items)
         return infer_fail(err, INFER_ENOMEM, "out of memory");
-    if (gpt2)
-        add_all(&l, ROWS(gpt2_before), 0);
-    else
-        add_all(&l, ROWS(llama_before), 0);
+    add_all(&l, kinds[k].before, kinds[k].n_before, 0);
     for (unsigned i = 0; i < c->n_layers; i++)
-        if (gpt2)
-            add_all(&l, ROWS(gpt2_layer), i);
-        else
-            add_all(&l, ROWS(llama_layer), i);
-    if (gpt2)
-        add_all(&l, ROWS(gpt2_after), 0);
-    else
-        add_all(&l, ROWS(llama_after), 0);
+        add_all(&l, kinds[k].layer, kinds[k].n_layer, i);
+    if (c->arch != HF_BERT || c->n_classes)
+        add_all(&l, kinds[k].after, kinds[k].n_after, 0);
     *out = l.items;
     *n = l.n;
     return 0;

@@ -1,8 +1,9 @@
 /*
  * vocab.h - tokenizers of checkpoints to GGUF keys and back.
  *
- *   read   tokenizer.model (SentencePiece), tokenizer.json (byte-level BPE, or
- *          SentencePiece's merges), or vocab.json and merges.txt
+ *   read   tokenizer.model (SentencePiece), tokenizer.json (byte-level BPE,
+ *          SentencePiece's merges, WordPiece), vocab.json and merges.txt, or
+ *          BERT's vocab.txt
  *   write  tokenizer.model, or tokenizer.json
  * and tokenizer_config.json beside them.
  */

@@ -25,6 +25,7 @@ struct hf_vocab {
     int32_t *types;           /* [n_vocab] an enum infer_token_type */
     struct hf_strings merges; /* "left right", by rank */
     int32_t unk, bos, eos;    /* -1: none, or config.json's */
+    int32_t sep, pad, mask;   /* WordPiece; bos is [CLS] */
     bool add_bos, add_eos, add_space;
 };
 
@@ -38,6 +39,11 @@ int32_t hf_vocab_find(const struct hf_vocab *v, const char *text);
 int hf_vocab_read_json(struct hf_vocab *v, const cJSON *root);
 /* A vocabulary as an object from token to id, all normal. */
 int hf_vocab_read_ids(struct hf_vocab *v, const cJSON *vocab);
+
+/* vocab_wordpiece.c: BERT's tokenizer.json or vocab.txt, and its keys. */
+int hf_vocab_read_wordpiece(struct hf_vocab *v);
+void hf_vocab_set_wordpiece(const struct hf_vocab *v,
+                            struct infer_gguf_writer *w);
 
 /* vocab_spm.c: merges by rank to SentencePiece's scores. */
 int hf_vocab_scores(struct hf_vocab *v);

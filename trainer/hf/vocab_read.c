@@ -211,6 +211,8 @@ static int read_files(struct hf_vocab *v)
     cJSON *root = NULL;
     int status;
 
+    if (v->config->arch == HF_BERT)
+        return hf_vocab_read_wordpiece(v);
     if (hf_json_exists(v->folder, "tokenizer.model")) {
         snprintf(path, sizeof(path), "%s/tokenizer.model", v->folder);
         return read_spm(v, path);
@@ -375,7 +377,9 @@ int hf_vocab_read(const struct hf_config *c, const char *folder,
         status = read_config(&v, config);
     if (status == 0)
         status = fill_holes(&v);
-    if (status == 0)
+    if (status == 0 && c->arch == HF_BERT)
+        hf_vocab_set_wordpiece(&v, w);
+    else if (status == 0)
         set_keys(&v, w, chat_template(config));
     cJSON_Delete(config);
     free_strings(&v.tokens);
