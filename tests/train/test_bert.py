@@ -215,6 +215,10 @@ class BertImport(unittest.TestCase):
             "%s %s,%s\n" % (" ".join(draw.choices(["the", "a", "on", "sat"],
                                                   k=5)), w, w)
             for w in ("cat", "dog", "mat") * 80))
+        done = train("classify", "--out", scratch("bi/run"), data, "--init",
+                     folder)
+        self.assertEqual(done.status, 2)
+        self.assertIn("infer-train import", done.err)
         done = must("classify", "--out", scratch("bi/run"), data, "--init",
                     folder + ".gguf", "--epochs", "20", "--lr", "1e-2")
         self.assertIn("validation: accuracy 100.00 %", done.out)
