@@ -4,6 +4,7 @@
 #include "core/base/error.h"
 #include "trainer/enc/draw.h"
 #include "trainer/run/card.h"
+#include "trainer/run/export.h"
 #include "trainer/run/folder.h"
 
 #include <cjson/cJSON.h>
@@ -207,14 +208,19 @@ static void print_shape(FILE *f, const struct enc_run *r)
     const struct net_shape *s = net_shape(r->model.net);
 
     fprintf(f,
-            "\n## Shape\n\n%zu classes; %u layers, width %u, hidden %u, %u "
-            "heads, context %u, vocabulary %u; %u rows for n-grams of up to %u "
-            "words and %u to %u characters. %zu parameters and %llu in rows.\n",
-            r->train.n_classes, s->n_layers, s->d_model, s->d_ff, s->n_heads,
-            s->n_ctx, s->n_vocab, r->model.spec.buckets, r->model.spec.max,
-            r->model.spec.char_min, r->model.spec.char_max,
-            net_n_params(r->model.net),
-            (unsigned long long)r->model.spec.buckets * s->d_model);
+            "\n## Shape\n\n%zu classes; %s, %u layers, width %u, hidden %u, %u "
+            "heads, context %u, vocabulary %u; %zu parameters.",
+            r->train.n_classes, train_arch_name(s), s->n_layers, s->d_model,
+            s->d_ff, s->n_heads, s->n_ctx, s->n_vocab,
+            net_n_params(r->model.net));
+    if (r->model.rows)
+        fprintf(f,
+                " %u rows for n-grams of up to %u words and %u to %u "
+                "characters, %llu values.",
+                r->model.spec.buckets, r->model.spec.max,
+                r->model.spec.char_min, r->model.spec.char_max,
+                (unsigned long long)r->model.spec.buckets * s->d_model);
+    fputc('\n', f);
 }
 
 static int write_card(struct enc_run *r, const struct enc_scores *val,
