@@ -120,9 +120,11 @@ void infer_gguf_set_array(struct infer_gguf_writer *w, const char *key,
                           enum infer_gguf_type type, const void *v, size_t n);
 void infer_gguf_set_strs(struct infer_gguf_writer *w, const char *key,
                          const struct infer_gguf_str *v, size_t n);
-/* Copy every key of g that w does not have yet. */
+/* Copy every key of g that w does not have yet; or those that begin so. */
 void infer_gguf_set_all(struct infer_gguf_writer *w,
                         const struct infer_gguf *g);
+void infer_gguf_set_some(struct infer_gguf_writer *w,
+                         const struct infer_gguf *g, const char *prefix);
 
 /* Add a tensor; data is borrowed until _save(). dims as in the reader. */
 void infer_gguf_add_tensor(struct infer_gguf_writer *w, const char *name,

@@ -233,11 +233,18 @@ void infer_gguf_set_strs(struct infer_gguf_writer *w, const char *key,
 
 void infer_gguf_set_all(struct infer_gguf_writer *w, const struct infer_gguf *g)
 {
+    infer_gguf_set_some(w, g, "");
+}
+
+void infer_gguf_set_some(struct infer_gguf_writer *w,
+                         const struct infer_gguf *g, const char *prefix)
+{
     for (size_t i = 0; i < g->n_keys; i++) {
         const struct infer_gguf_kv *kv = &g->keys[i];
         uint32_t alignment;
 
-        if (infer_names_find(&w->key_index, kv->name, strlen(kv->name)) >= 0 ||
+        if (strncmp(kv->name, prefix, strlen(prefix)) != 0 ||
+            infer_names_find(&w->key_index, kv->name, strlen(kv->name)) >= 0 ||
             !put_key(w, kv->name, kv->type))
             continue;
         put(w, kv->value, kv->bytes);

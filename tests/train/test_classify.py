@@ -101,6 +101,18 @@ class Classify(unittest.TestCase):
         self.assertIn(b"inferd.classifier.oos_threshold",
                       read(scratch("o/run"), "model.gguf"))
 
+    def test_beginning_is_forgotten(self):
+        """What a beginning says of its own classes is not the new model's."""
+        oos = write("f/oos.csv", as_csv(examples(200) + [
+            ("zebra cloud %d lamp" % i, "none") for i in range(40)]))
+        classify("f/first", oos, "--oos-label", "none", "--epochs", "2")
+        first = scratch("f/first/model.gguf")
+        self.assertIn(b"inferd.classifier.oos_label", read(first))
+        classify("f/next", write("f/train.csv", as_csv(examples(100))),
+                 "--init", first, "--epochs", "1")
+        self.assertNotIn(b"inferd.classifier.oos",
+                         read(scratch("f/next/model.gguf")))
+
     def test_refit(self):
         """Words that only validation has are known in the end."""
         train_rows = write("a/train.csv", as_csv(examples(200)))

@@ -198,7 +198,7 @@ int train_vocab_copy(const char *from, const char *path,
         status = infer_gguf_writer_create(&w, err);
     if (status == 0) {
         infer_gguf_set_str(w, "general.type", "vocab");
-        infer_gguf_set_all(w, g);
+        infer_gguf_set_some(w, g, "tokenizer.");
         status = infer_gguf_save(w, path, err);
     }
     infer_gguf_writer_free(w);

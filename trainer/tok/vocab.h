@@ -41,7 +41,8 @@ int train_vocab_load_spm(struct train_vocab *v, const char *path,
 /* Whether a path names such a file, by its ending. */
 bool train_vocab_is_spm(const char *path);
 
-/* The vocabulary of any GGUF file, with its other keys, as a file of its own.
+/* The vocabulary of any GGUF file as a file of its own: what else that file
+ * says of its model does not hold for one that only shares the vocabulary.
  * Errors  as infer_gguf_open() and infer_gguf_save() */
 int train_vocab_copy(const char *from, const char *path,
                      struct infer_error *err);
