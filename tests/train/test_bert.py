@@ -253,6 +253,14 @@ class BertImport(unittest.TestCase):
         write("bi/novocab/vocab.txt", "\n".join(WORDS).replace("[SEP]", "sep"))
         done = train("import", folder, folder + ".gguf")
         self.assertIn("no token '[SEP]'", done.err)
+        write("bi/novocab/vocab.txt", "\n".join(WORDS + ["[X]", "y"]))
+        done = train("import", folder, folder + ".gguf")
+        self.assertIn("token '[X]' has id 13, the model has 13", done.err)
+        # a token with a NUL is as long as its line
+        write("bi/novocab/vocab.txt",
+              "\n".join(WORDS).replace("mat", "m\0" + "t" * 500))
+        must("import", folder, folder + ".gguf")
+        self.assertIn(b"m\0" + b"t" * 500, read(folder + ".gguf"))
         # the same words as JSON
         folder = checkpoint("bi/json", tokenizer_json=json.dumps(head))
         must("import", folder, folder + ".gguf")

@@ -29,7 +29,7 @@ struct hf_vocab {
     bool add_bos, add_eos, add_space;
 };
 
-/* Token id is text; it must be inside and no other. */
+/* Token id is text [len], any bytes; it must be inside and no other. */
 int hf_vocab_put(struct hf_vocab *v, double id, const char *text, size_t len,
                  float score, enum infer_token_type type);
 int hf_vocab_merge(struct hf_vocab *v, const char *left, const char *right);

@@ -64,8 +64,8 @@ int hf_vocab_put(struct hf_vocab *v, double id, const char *text, size_t len,
 
     if (!(id >= 0) || id >= (double)v->tokens.n || id != (double)(size_t)id)
         return infer_fail(v->err, INFER_EFORMAT,
-                          "token '%.60s' has id %.15g, the model has %zu", text,
-                          id, v->tokens.n);
+                          "token '%.*s' has id %.15g, the model has %zu",
+                          len < 60 ? (int)len : 60, text, id, v->tokens.n);
     if (len > INFER_VOCAB_MAX_PIECE)
         return infer_fail(v->err, INFER_EFORMAT,
                           "token %zu has %zu bytes, at most %d are allowed",
@@ -77,12 +77,14 @@ int hf_vocab_put(struct hf_vocab *v, double id, const char *text, size_t len,
         if (at->len == len && memcmp(at->data, text, len) == 0)
             return 0;
         return infer_fail(v->err, INFER_EFORMAT,
-                          "tokens '%.60s' and '%.60s' both have id %zu",
-                          at->data, text, (size_t)id);
+                          "tokens '%.60s' and '%.*s' both have id %zu",
+                          at->data, len < 60 ? (int)len : 60, text, (size_t)id);
     }
-    copy = strndup(text, len);
+    copy = malloc(len + 1); /* strndup() would stop at a NUL */
     if (!copy)
         return no_memory(v);
+    memcpy(copy, text, len);
+    copy[len] = '\0';
     *at = (struct infer_gguf_str){copy, len};
     return 0;
 }
