@@ -243,7 +243,18 @@ class BertImport(unittest.TestCase):
                  "tensor 'encoder.adapter.weight' is not known"),
                 ({"1_Pooling__config_json":
                   '{"pooling_mode_mean_tokens": false}'},
-                 "'pooling_mode_mean_tokens'"))):
+                 "'pooling_mode_mean_tokens'"),
+                ({"1_Pooling__config_json":
+                  '{"pooling_mode_mean_tokens": true, '
+                  '"pooling_mode_cls_token": true}'}, "not both"),
+                ({"1_Pooling__config_json":
+                  '{"pooling_mode_mean_tokens": true, '
+                  '"pooling_mode_max_tokens": true}'},
+                 "'pooling_mode_max_tokens' is not supported"),
+                ({"tokenizer_json": json.dumps({**head, "normalizer": {
+                    "type": "Sequence", "normalizers": [
+                        cased["normalizer"]]}})},
+                 "must be BertNormalizer"))):
             folder = checkpoint("bi/bad%d" % i, **args)
             done = train("import", folder, folder + ".gguf")
             self.assertEqual(done.status, 1, done)

@@ -143,8 +143,12 @@ static void read_bert(struct hf_reader *r, struct hf_config *c)
 static int read_pooling(struct hf_config *c, const char *folder,
                         struct infer_error *err)
 {
+    static const char *const others[] = {
+        "pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
+        "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken"};
     struct hf_reader r = {.file = "1_Pooling/config.json", .err = err};
     cJSON *root = NULL;
+    bool first;
     int status = hf_json_open_in(&root, folder, r.file, err);
 
     if (status != 0 || !root || c->n_classes) {
@@ -152,11 +156,14 @@ static int read_pooling(struct hf_config *c, const char *folder,
         return status;
     }
     r.object = root;
-    if (hf_bool(&r, "pooling_mode_cls_token", false))
-        c->pooling = 2;
-    else if (!hf_bool(&r, "pooling_mode_mean_tokens", true))
+    first = hf_bool(&r, "pooling_mode_cls_token", false);
+    if (first == hf_bool(&r, "pooling_mode_mean_tokens", !first))
         hf_refuse(&r, INFER_EUNSUPPORTED, "pooling_mode_mean_tokens",
-                  "or pooling_mode_cls_token must be true");
+                  "or pooling_mode_cls_token must be true, not both");
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+        demand_not(&r, others[i]); /* several are put one behind the other */
+    if (first)
+        c->pooling = 2;
     cJSON_Delete(root);
     return r.status;
 }

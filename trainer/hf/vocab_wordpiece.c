@@ -85,6 +85,9 @@ static int read_json(struct hf_vocab *v)
     r.object = root;
     r.object = hf_object(&r, "normalizer");
     if (r.status == 0 && r.object) {
+        if (strcmp(hf_text(&r, "type", ""), "BertNormalizer") != 0)
+            hf_refuse(&r, INFER_EUNSUPPORTED, "type",
+                      "of its normalizer must be BertNormalizer");
         demand_on(&r, "lowercase");
         demand_on(&r, "strip_accents");
         demand_on(&r, "handle_chinese_chars");
@@ -93,8 +96,7 @@ static int read_json(struct hf_vocab *v)
     r.object = hf_object(&r, "model");
     if (r.status == 0 && strcmp(hf_text(&r, "type", ""), "WordPiece") != 0)
         hf_refuse(&r, INFER_EUNSUPPORTED, "type",
-                  "of its model must be "
-                  "WordPiece in a BERT");
+                  "of its model must be WordPiece in a BERT");
     if (r.status == 0 &&
         strcmp(hf_text(&r, "continuing_subword_prefix", "##"), "##") != 0)
         hf_refuse(&r, INFER_EUNSUPPORTED, "continuing_subword_prefix",
