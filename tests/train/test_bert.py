@@ -223,6 +223,47 @@ class BertImport(unittest.TestCase):
                     folder + ".gguf", "--epochs", "20", "--lr", "1e-2")
         self.assertIn("validation: accuracy 100.00 %", done.out)
 
+    def test_bad_beginnings(self):
+        """Files of which the header and the tensors disagree."""
+        folder = checkpoint("bi/good")
+        must("import", folder, folder + ".gguf")
+        good = read(folder + ".gguf")
+        data = write("bi/few.csv",
+                     "text,label\n" + "the cat,a\na dog,b\n" * 30)
+
+        def named(name):
+            return struct.pack("<Q", len(name)) + name
+
+        def rows(name, n):
+            begin = named(name) + struct.pack("<IQ", 2, D)
+            at = good.index(begin) + len(begin)
+            return good[:at] + struct.pack("<Q", n) + good[at + 8:]
+
+        def u32(key, n):
+            begin = named(key) + struct.pack("<I", 4)
+            at = good.index(begin) + len(begin)
+            return good[:at] + struct.pack("<I", n) + good[at + 4:]
+
+        def without(name):
+            return good.replace(named(name), named(name[:-1] + b"_"))
+
+        for i, (bad, says) in enumerate((
+                (rows(b"token_embd.weight", 5),
+                 "13 tokens, tensor 'token_embd.weight' 5 rows"),
+                (rows(b"blk.0.ffn_up.weight", 8), "is not 16 x 24"),
+                (u32(b"bert.attention.head_count", 0), "number of heads is 0"),
+                (u32(b"bert.attention.head_count", 3), "as many key/value"),
+                (u32(b"bert.embedding_length", 8), "is not 8 x 13"),
+                (u32(b"bert.block_count", 3), "no tensor 'blk.2.attn_q"),
+                (without(b"position_embd.weight"),
+                 "no tensor 'position_embd.weight'"),
+                (without(b"token_types.weight"),
+                 "no tensor 'token_types.weight'"))):
+            done = train("classify", "--out", scratch("bi/badrun%d" % i),
+                         data, "--init", write("bi/off%d.gguf" % i, bad))
+            self.assertIn(done.status, (1, 2), done)
+            self.assertIn(says, done.err)
+
     def test_refused(self):
         head = {"model": {"type": "WordPiece", "vocab": {
             w: i for i, w in enumerate(WORDS)}}}

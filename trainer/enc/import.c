@@ -142,12 +142,26 @@ static uint32_t rows_of(const struct infer_gguf *g, const char *tensor)
     return t && t->dims[1] <= UINT32_MAX ? (uint32_t)t->dims[1] : 0;
 }
 
+static int no_tensor(const char *path, const char *name,
+                     struct infer_error *err)
+{
+    return infer_fail(err, INFER_EFORMAT, "'%.120s' has no tensor '%s'", path,
+                      name);
+}
+
+static uint32_t need_rows(struct reader *r, const char *tensor)
+{
+    if (r->status == 0 && !infer_gguf_find(r->g, tensor))
+        r->status = no_tensor(r->path, tensor, r->err);
+    return rows_of(r->g, tensor);
+}
+
 /* What both kinds of file have. */
 static void read_common(struct reader *r, struct net_shape *s)
 {
     *s = (struct net_shape){
         .encoder = true,
-        .n_vocab = rows_of(r->g, "token_embd.weight"),
+        .n_vocab = need_rows(r, "token_embd.weight"),
         .n_classes = rows_of(r->g, "cls.output.weight"),
         .dense = infer_gguf_find(r->g, "cls.weight") != NULL,
         .n_ctx = read_u32(r, "context_length", true),
@@ -181,8 +195,8 @@ static void read_bert(struct reader *r, struct net_shape *s)
     const uint32_t pooling = read_u32(r, "pooling_type", false);
 
     s->arch = NET_BERT;
-    s->n_ctx = rows_of(r->g, "position_embd.weight");
-    s->n_types = rows_of(r->g, "token_types.weight");
+    s->n_ctx = need_rows(r, "position_embd.weight");
+    s->n_types = need_rows(r, "token_types.weight");
     s->n_kv_heads = s->n_heads;
     s->d_head = s->n_heads ? s->d_model / s->n_heads : 0;
     s->norm_eps = read_f32(r, "attention.layer_norm_epsilon", 1e-12f);
@@ -250,9 +264,9 @@ static int check_tensors(const struct enc_model *m, const struct infer_gguf *g,
         if (!head && strncmp(p[i].name, "cls.", 4) == 0)
             continue;
         if (!t)
-            return infer_fail(err, INFER_EFORMAT, "'%.120s' has no tensor '%s'",
-                              path, p[i].name);
-        if (t->dims[0] != p[i].dims[0] || t->dims[1] != p[i].dims[1])
+            return no_tensor(path, p[i].name, err);
+        if (t->dims[0] != p[i].dims[0] || t->dims[1] != p[i].dims[1] ||
+            t->dims[2] != 1 || t->dims[3] != 1)
             return infer_fail(err, INFER_EFORMAT,
                               "'%.120s': tensor '%s' is not %llu x %llu", path,
                               p[i].name, (unsigned long long)p[i].dims[0],

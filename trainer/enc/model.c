@@ -15,6 +15,20 @@ static int no_memory(struct infer_error *err)
     return infer_fail(err, INFER_ENOMEM, "out of memory");
 }
 
+/* A file's tokenizer and its embedding need not agree; ids index rows. */
+static int check_vocab(const struct infer_tokenizer *t, uint32_t n_rows,
+                       struct infer_error *err)
+{
+    const uint32_t n = t ? infer_tokenizer_n_vocab(t) : n_rows;
+
+    if (n == n_rows)
+        return 0;
+    return infer_fail(err, INFER_EFORMAT,
+                      "the vocabulary has %u tokens, tensor "
+                      "'token_embd.weight' %u rows",
+                      n, n_rows);
+}
+
 int enc_model_create(struct enc_model *m, const struct net_shape *shape,
                      const struct infer_ngrams_spec *spec,
                      struct infer_tokenizer *tokenizer, size_t max_batch,
@@ -29,7 +43,9 @@ int enc_model_create(struct enc_model *m, const struct net_shape *shape,
     m->spec = *spec;
     m->max_batch = max_batch;
     m->max_tokens = max_tokens;
-    status = spec->buckets ? infer_ngrams_check(spec, err) : 0;
+    status = check_vocab(tokenizer, shape->n_vocab, err);
+    if (status == 0 && spec->buckets)
+        status = infer_ngrams_check(spec, err);
     if (status == 0)
         status = net_create(&m->net, shape, max_batch, max_tokens, team,
                             precision, err);

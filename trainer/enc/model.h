@@ -54,6 +54,8 @@ struct enc_model {
  * most the shape's context; what a text has more is cut off. Zero *m first. The
  * tokenizer becomes the model's, also on failure. Parameters are as after
  * net_init().
+ * Errors  EINVAL (the shape), EFORMAT (its vocabulary is not the tokenizer's),
+ *         ENOMEM
  */
 int enc_model_create(struct enc_model *m, const struct net_shape *shape,
                      const struct infer_ngrams_spec *spec,
