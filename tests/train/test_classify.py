@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import struct
 import unittest
 import xml.dom.minidom
 
@@ -224,6 +225,28 @@ class Classify(unittest.TestCase):
                     scratch("g/other/model.gguf"))
         self.assertEqual(bad.status, 1)
         self.assertRegex(bad.err, "another vocabulary|other labels")
+
+    def test_broken_labels(self):
+        data = write("g2/train.csv", as_csv(examples(200)))
+        classify("g2/run", data, "--epochs", "1")
+        good = read(scratch("g2/run/model.gguf"))
+        at = good.index(b".output_labels") + 14 + 8
+
+        def of(*labels):
+            return struct.pack("<Q", len(labels)) + b"".join(
+                struct.pack("<Q", len(x)) + x for x in labels)
+
+        before = of(b"food", b"money", b"sport")
+        self.assertEqual(good[at:at + len(before)], before)
+        for labels, says in (
+                (of(b"food", b"mone\0", b"sport"), "label 1 of the model"),
+                (of(b"food", b"m" * 18), "2 labels, tensor 'cls.output")):
+            self.assertEqual(len(labels), len(before))
+            model = write("g2/bad.gguf", good.replace(before, labels))
+            done = train("merge", "--kind", "greedy", "--val", data, "--out",
+                         scratch("g2/soup.gguf"), model, model)
+            self.assertEqual(done.status, 1, done)
+            self.assertIn(says, done.err)
 
 
 BERT = os.path.join(program.ROOT, "../shared/oracle/bert-mean/model-F32.gguf")

@@ -37,6 +37,10 @@ static int read_labels(const struct infer_gguf *g, struct enc_labels *l,
         return status;
     l->names = calloc(a.n + 1, sizeof(*l->names));
     for (uint64_t i = 0; i < a.n && l->names && status == 0; i++) {
+        if (memchr(a.strs[i].data, '\0', a.strs[i].len))
+            return infer_fail(err, INFER_EFORMAT,
+                              "label %llu of the model is no text",
+                              (unsigned long long)i);
         l->names[i] = strndup(a.strs[i].data, a.strs[i].len);
         if (!l->names[i] || infer_names_add(&l->index, l->names[i],
                                             a.strs[i].len, (uint32_t)i) < 0)
@@ -46,6 +50,20 @@ static int read_labels(const struct infer_gguf *g, struct enc_labels *l,
     return l->names && status == 0
                ? 0
                : infer_fail(err, INFER_ENOMEM, "out of memory");
+}
+
+/* Logits are laid out by the labels, and written as the head has rows. */
+static int check_classes(const struct enc_run *r, const char *path, int kind)
+{
+    const size_t rows = net_shape(r->model.net)->n_classes;
+    const size_t n = kind == ENC_REGRESSION ? 1 : r->labels.n;
+
+    if (rows == n)
+        return 0;
+    return infer_fail(r->err, INFER_EFORMAT,
+                      "'%.120s' has %zu labels, tensor 'cls.output.weight' "
+                      "%zu rows",
+                      path, n, rows);
 }
 
 static int score_rows(struct enc_run *r, const struct enc_rows *rows,
@@ -86,6 +104,8 @@ int enc_judge(const char *path, const struct enc_rows *rows,
     infer_gguf_close(g);
     if (status == 0)
         status = enc_load(&r.model, path, ENC_RUN_BATCH, team, err);
+    if (status == 0)
+        status = check_classes(&r, path, columns->kind);
     if (status == 0)
         status = enc_head_create(&r.head, r.model.net, ENC_RUN_BATCH, err);
     if (status == 0) {
