@@ -295,7 +295,10 @@ class BertImport(unittest.TestCase):
                 ({"tokenizer_json": json.dumps({**head, "normalizer": {
                     "type": "Sequence", "normalizers": [
                         cased["normalizer"]]}})},
-                 "must be BertNormalizer"))):
+                 "must be BertNormalizer"),
+                ({"tokenizer_json": json.dumps({**head, "normalizer": None})},
+                 "'normalizer' must not be null"),
+                ({"2_Dense__config_json": "{}"}, "2_Dense"))):
             folder = checkpoint("bi/bad%d" % i, **args)
             done = train("import", folder, folder + ".gguf")
             self.assertEqual(done.status, 1, done)

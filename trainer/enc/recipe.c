@@ -5,11 +5,10 @@
 #include "trainer/enc/head.h"
 #include "trainer/enc/import.h"
 #include "trainer/enc/vocab.h"
+#include "trainer/hf/checkpoint.h"
 #include "trainer/nn/schedule.h"
 
 #include <math.h>
-#include <string.h>
-#include <sys/stat.h>
 
 struct enc_recipe enc_recipe_default(void)
 {
@@ -97,19 +96,9 @@ static int check_bert(struct enc_recipe *p, struct infer_error *err)
     return status;
 }
 
-/* A folder, or a file of weights alone. */
-static bool is_checkpoint(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    struct stat st;
-
-    return (dot && strcmp(dot, ".safetensors") == 0) ||
-           (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
-}
-
 int enc_recipe_check(struct enc_recipe *p, struct infer_error *err)
 {
-    if (p->init && is_checkpoint(p->init))
+    if (p->init && hf_checkpoint_is(p->init))
         return infer_fail(err, INFER_EINVAL,
                           "--init takes a GGUF file: make one with infer-train "
                           "import %.120s model.gguf",

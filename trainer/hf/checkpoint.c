@@ -14,6 +14,22 @@ enum { PATH_LEN = 4096, MAX_FILES = 4096 };
 static const char single[] = "model.safetensors";
 static const char index_name[] = "model.safetensors.index.json";
 
+bool hf_checkpoint_is_folder(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool hf_checkpoint_is(const char *path)
+{
+    static const char end[] = ".safetensors";
+    const size_t n = strlen(path), k = strlen(end);
+
+    return hf_checkpoint_is_folder(path) ||
+           (n > k && strcmp(path + n - k, end) == 0);
+}
+
 static int open_file(struct hf_checkpoint *c, const char *path,
                      struct infer_error *err)
 {
@@ -143,13 +159,6 @@ static int open_folder(struct hf_checkpoint *c, struct infer_error *err)
                           : "");
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 int hf_checkpoint_open(struct hf_checkpoint *c, const char *path,
                        struct infer_error *err)
 {
@@ -157,14 +166,15 @@ int hf_checkpoint_open(struct hf_checkpoint *c, const char *path,
     int status;
 
     *c = (struct hf_checkpoint){0};
-    if (is_folder(path))
+    if (hf_checkpoint_is_folder(path))
         c->folder = strdup(path);
     else
         c->folder =
             slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
     if (!c->folder)
         return infer_fail(err, INFER_ENOMEM, "out of memory");
-    status = is_folder(path) ? open_folder(c, err) : open_file(c, path, err);
+    status = hf_checkpoint_is_folder(path) ? open_folder(c, err)
+                                           : open_file(c, path, err);
     if (status != 0)
         hf_checkpoint_close(c);
     return status;

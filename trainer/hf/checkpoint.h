@@ -13,6 +13,10 @@ struct hf_checkpoint {
     size_t n_files;
 };
 
+/* Is the path a folder, or a file of weights by its name? */
+bool hf_checkpoint_is_folder(const char *path);
+bool hf_checkpoint_is(const char *path);
+
 /*
  *   path  a folder with model.safetensors or the index, or one such file
  * Errors  EIO, EFORMAT (also: a tensor is in two files, or not where the index

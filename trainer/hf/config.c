@@ -151,6 +151,10 @@ static int read_pooling(struct hf_config *c, const char *folder,
     bool first;
     int status = hf_json_open_in(&root, folder, r.file, err);
 
+    if (status == 0 && hf_json_exists(folder, "2_Dense/config.json"))
+        status = infer_fail(err, INFER_EUNSUPPORTED,
+                            "2_Dense: a layer behind the pooling is not "
+                            "supported");
     if (status != 0 || !root || c->n_classes) {
         cJSON_Delete(root);
         return status;

@@ -83,6 +83,9 @@ static int read_json(struct hf_vocab *v)
 
     r.status = hf_json_open_in(&root, v->folder, r.file, v->err);
     r.object = root;
+    if (r.status == 0 &&
+        cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "normalizer")))
+        hf_refuse(&r, INFER_EUNSUPPORTED, "normalizer", "must not be null");
     r.object = hf_object(&r, "normalizer");
     if (r.status == 0 && r.object) {
         if (strcmp(hf_text(&r, "type", ""), "BertNormalizer") != 0)

@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "core/format/quant.h"
+#include "trainer/hf/checkpoint.h"
 #include "trainer/hf/config.h"
 #include "trainer/hf/convert.h"
 #include "trainer/run/quantize.h"
@@ -10,24 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { PATH_LEN = 4096, WINDOW = 1024 }; /* longest by default */
-
-static bool is_folder(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-static bool is_checkpoint(const char *path)
-{
-    static const char end[] = ".safetensors";
-    const size_t n = strlen(path), k = strlen(end);
-
-    return is_folder(path) || (n > k && strcmp(path + n - k, end) == 0);
-}
 
 static void copy_path(const char *run, char path[PATH_LEN])
 {
@@ -45,12 +30,12 @@ static int read_config(struct hf_config *c, const char *path,
     const char *slash = strrchr(path, '/');
     int status;
 
-    if (is_checkpoint(path)) {
+    if (hf_checkpoint_is(path)) {
         snprintf(folder, sizeof(folder), "%.*s",
-                 is_folder(path) ? 4000
-                 : slash         ? (int)(slash - path)
-                                 : 1,
-                 is_folder(path) || slash ? path : ".");
+                 hf_checkpoint_is_folder(path) ? 4000
+                 : slash                       ? (int)(slash - path)
+                                               : 1,
+                 hf_checkpoint_is_folder(path) || slash ? path : ".");
         return hf_config_read(c, folder, err);
     }
     status = infer_gguf_open(&g, path, err);
@@ -168,7 +153,7 @@ int train_init_copy(const struct train_lm *o, struct infer_error *err)
     char path[PATH_LEN];
 
     copy_path(o->out, path);
-    return is_checkpoint(o->init)
+    return hf_checkpoint_is(o->init)
                ? hf_import(o->init, path, INFER_F32, &imported, err)
                : train_quantize_file(o->init, path, INFER_F32, NULL, &quantized,
                                      err);
