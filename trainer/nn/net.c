@@ -86,10 +86,10 @@ int net_shape_check(const struct net_shape *s, struct infer_error *err)
                           s->d_head);
     if (net_biased(s) &&
         (s->n_kv_heads != s->n_heads || net_nq(s) != s->d_model))
-        return infer_fail(
-            err, INFER_EINVAL,
-            "gpt2 and bert have as many key/value heads as heads, and "
-            "heads times head width is their width");
+        return infer_fail(err, INFER_EINVAL,
+                          "%s has as many key/value heads as heads, and heads "
+                          "times head width is its width",
+                          s->arch == NET_GPT2 ? "gpt2" : "bert");
     if (!(s->dropout >= 0 && s->dropout < 1))
         return infer_fail(err, INFER_EINVAL, "dropout is %g, not in 0..1",
                           (double)s->dropout);
