@@ -218,11 +218,11 @@ test("no server, too slow, given up: its other classes", async () => {
   await assert.rejects(ask(connect("key-a", { baseURL: "http://127.0.0.1:9/v1" })),
     OpenAI.APIConnectionError);
   await assert.rejects(ask(connect("key-a", { timeout: 100 })), OpenAI.APIConnectionTimeoutError);
-  await server.until("inferd_requests_running", (v) => v === 0);
+  await server.idle();
   const abort = new AbortController();
   setTimeout(() => abort.abort(), 100);
   await assert.rejects(ask(client, { signal: abort.signal }), OpenAI.APIUserAbortError);
-  await server.until("inferd_requests_running", (v) => v === 0);
+  await server.idle();
 });
 
 test("an aborted stream stops its work", async () => {
@@ -235,7 +235,7 @@ test("an aborted stream stops its work", async () => {
   }
   assert.ok(n >= 3 && n < 4000);
   const before = await server.metric("inferd_cancelled_total");
-  await server.until("inferd_requests_running", (v) => v === 0);
+  await server.idle();
   await server.until("inferd_cancelled_total", (v) => v >= Math.max(before, 1));
 });
 
@@ -267,6 +267,6 @@ test("retries on 503 and 429, as Retry-After says", async () => {
     assert.equal(c.sent.at(-1), 200);
     assert.ok(Date.now() - start >= 900, "it waited for Retry-After");
     await assert.rejects(async () => { for await (const _ of stream) void _; throw new Error("done"); });
-    await server.until("inferd_requests_running", (v) => v === 0);
+    await server.idle();
   }
 });

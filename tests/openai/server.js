@@ -59,6 +59,13 @@ export class Server {
     }
   }
 
+  // Until no sequence waits and none runs. The queue first: between the end of
+  // one and the start of the next in line, none runs either.
+  async idle() {
+    await this.until("inferd_queue_requests", (v) => v === 0);
+    await this.until("inferd_requests_running", (v) => v === 0);
+  }
+
   async stop() {
     const done = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.kill("SIGTERM");

@@ -73,7 +73,7 @@ test("Stop keeps what was written, and frees the server; Clear forgets", async (
   assert.equal(await page.isDisabled("#chat .clear"), true);
   await page.click("#chat .stop");
   await status(page, /stopped/);
-  await server.until("inferd_requests_running", (n) => n === 0);
+  await server.idle();
   const [, answer] = await turns(page);
   assert.ok(answer.length > 20);
   await page.click("#chat .code summary");

@@ -48,7 +48,7 @@ for (const name of ["fetch.html", "events.html"]) {
     await p.waitForFunction(() => document.querySelector("#text").textContent.length > 20);
     await p.click("#stop");
     await state(p, /stopped/);
-    await server.until("inferd_requests_running", (n) => n === 0);
+    await server.idle();
     await p.check();
   });
 

@@ -63,7 +63,7 @@ test("text grows while it is written, and Stop frees the server", async () => {
   assert.equal(await page.getAttribute("#generate .output", "aria-busy"), "true");
   await page.click("#generate .stop");
   await status(page, "generate", /stopped/);
-  await server.until("inferd_requests_running", (n) => n === 0);
+  await server.idle();
   assert.equal(await page.isDisabled("#generate .stop"), true);
   await page.check();
 });
