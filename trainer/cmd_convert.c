@@ -19,11 +19,10 @@ enum { PATH_LEN = 4096 };
 
 static const char import_usage[] =
     "usage: infer-train import FOLDER|FILE.safetensors OUT.gguf [OPTIONS]\n\n"
-    "Makes a model of a Hugging Face checkpoint: llama, mistral, qwen2, "
-    "qwen3,\n"
-    "gpt2 or bert, with config.json and its tokenizer (tokenizer.model,\n"
-    "tokenizer.json, vocab.json and merges.txt, or vocab.txt) in the same\n"
-    "folder.";
+    "Makes a model of a Hugging Face checkpoint (llama, mistral, qwen2,\n"
+    "qwen3, gpt2 or bert) with config.json and its tokenizer, which is\n"
+    "tokenizer.model, tokenizer.json, vocab.json and merges.txt, or\n"
+    "vocab.txt, in the same folder.";
 
 static int parse_import(struct train_list *files, const char **type,
                         const char *const *argv, struct infer_error *err)

@@ -120,7 +120,8 @@ void infer_gguf_set_array(struct infer_gguf_writer *w, const char *key,
                           enum infer_gguf_type type, const void *v, size_t n);
 void infer_gguf_set_strs(struct infer_gguf_writer *w, const char *key,
                          const struct infer_gguf_str *v, size_t n);
-/* Copy every key of g that w does not have yet; or those that begin so. */
+/* Copy every key of g that w does not have yet; the second, those that begin
+ * with prefix. */
 void infer_gguf_set_all(struct infer_gguf_writer *w,
                         const struct infer_gguf *g);
 void infer_gguf_set_some(struct infer_gguf_writer *w,

@@ -54,12 +54,12 @@ static void open_model(struct enc_model *m, const char *path,
                        enum net_pooling pooling, uint32_t n_classes,
                        enum train_precision precision, struct infer_team *team)
 {
-    struct infer_ngrams_spec spec;
+    const struct infer_ngrams_spec spec = {0};
     struct net_shape s;
     struct infer_error err = {0};
 
     *m = (struct enc_model){0};
-    if (enc_import_shape(path, &s, &spec, &err))
+    if (enc_import_bert(path, &s, &err))
         fail_msg("%s", err.text);
     assert_int_equal(s.arch, NET_BERT);
     if (pooling)

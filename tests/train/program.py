@@ -9,11 +9,15 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
+sys.path.append(os.path.join(ROOT, "tests/http"))
+import harness  # noqa: E402,F401  (starts servers, for tests that want one)
+
 INFERD = os.path.join(ROOT, os.environ.get("INFERD", "bin/inferd"))
 TRAIN = os.path.join(ROOT, os.environ.get("TRAIN", "bin/infer-train"))
 SANITIZED = bool(re.search("asan|ubsan|tsan", TRAIN))

@@ -8,9 +8,7 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TESTS = os.path.dirname(HERE)
-sys.path[:0] = [HERE, TESTS]
-sys.path.append(os.path.join(TESTS, "http"))  # its harness starts servers
+sys.path[:0] = [HERE, os.path.dirname(HERE)]
 import program  # noqa: E402
 import suite  # noqa: E402
 

@@ -7,8 +7,7 @@ import random
 import struct
 import unittest
 
-import harness
-from program import must, read, scratch, train, write
+from program import harness, must, read, scratch, train, write
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat dog ##s sat on mat a".split()
 D, HEADS, FFN, LAYERS, CTX = 16, 2, 24, 2, 32
@@ -280,6 +279,8 @@ class BertImport(unittest.TestCase):
                  "'position_embedding_type'"),
                 ({"config": {"num_attention_heads": 3}}, "no multiple"),
                 ({"config": {"vocab_size": 99}}, "[13][16]"),
+                ({"extra": ["bert.embeddings.LayerNorm.beta"]},
+                 "are the same"),
                 ({"extra": ["encoder.adapter.weight"]},
                  "tensor 'encoder.adapter.weight' is not known"),
                 ({"1_Pooling__config_json":

@@ -8,9 +8,8 @@ import struct
 import unittest
 import xml.dom.minidom
 
-import harness
 import program
-from program import must, read, scratch, train, write
+from program import harness, must, read, scratch, train, write
 
 TINY = ["--width", "32", "--heads", "2", "--vocab", "400", "--ngram-buckets",
         "2048", "--batch", "16", "--threads", "2", "--context", "32"]

@@ -8,9 +8,8 @@ import struct
 import unittest
 import xml.dom.minidom
 
-import harness
 import program
-from program import TINY, must, read, rows, scratch, text_file
+from program import TINY, harness, must, read, rows, scratch, text_file
 
 
 def crc32c(data):

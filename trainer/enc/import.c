@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_LEN = 96, POOLING_RANK = 4 };
+enum { KEY_LEN = 96 };
 
 /* ---- values -----------------------------------------------------------------
  */
@@ -58,16 +58,13 @@ static bool all_finite(const float *v, size_t n)
     return true;
 }
 
-int enc_import(struct enc_model *m, const char *path, struct infer_error *err)
+static int take_all(struct enc_model *m, const struct infer_gguf *g,
+                    const char *path, struct infer_error *err)
 {
     const uint64_t d = net_shape(m->net)->d_model;
-    struct infer_gguf *g = NULL;
     const struct net_param *p;
     size_t n, taken = 0;
-    int status = infer_gguf_open(&g, path, err);
 
-    if (status != 0)
-        return status;
     p = net_param_table(m->net, &n);
     for (size_t i = 0; i < n; i++)
         taken += take(net_params(m->net) + p[i].offset, g, p[i].name,
@@ -76,7 +73,6 @@ int enc_import(struct enc_model *m, const char *path, struct infer_error *err)
     if (m->rows && same_ngrams(m, g))
         taken += take(nn_rows_data(m->rows), g, "ngram_embd.weight", d,
                       m->spec.buckets);
-    infer_gguf_close(g);
     if (!all_finite(net_params(m->net), net_n_values(m->net)))
         return infer_fail(err, INFER_EFORMAT,
                           "'%.150s' has weights that are not finite", path);
@@ -88,13 +84,24 @@ int enc_import(struct enc_model *m, const char *path, struct infer_error *err)
     return 0;
 }
 
+int enc_import(struct enc_model *m, const char *path, struct infer_error *err)
+{
+    struct infer_gguf *g = NULL;
+    int status = infer_gguf_open(&g, path, err);
+
+    if (status == 0)
+        status = take_all(m, g, path, err);
+    infer_gguf_close(g);
+    return status;
+}
+
 /* ---- whole files ------------------------------------------------------------
  */
 
 struct reader {
     const struct infer_gguf *g;
     const char *path;
-    char arch[32];
+    const char *arch;
     int status;
     struct infer_error *err;
 };
@@ -200,7 +207,7 @@ static void read_bert(struct reader *r, struct net_shape *s)
     s->n_kv_heads = s->n_heads;
     s->d_head = s->n_heads ? s->d_model / s->n_heads : 0;
     s->norm_eps = read_f32(r, "attention.layer_norm_epsilon", 1e-12f);
-    s->pooling = pooling == NET_POOL_FIRST || pooling == POOLING_RANK
+    s->pooling = pooling == NET_POOL_FIRST || pooling == NET_POOL_RANK
                      ? NET_POOL_FIRST
                      : NET_POOL_MEAN;
 }
@@ -209,45 +216,37 @@ static int read_shape(const struct infer_gguf *g, const char *path,
                       struct net_shape *shape, struct infer_ngrams_spec *spec,
                       struct infer_error *err)
 {
-    struct reader r = {.g = g, .path = path, .err = err};
+    const bool bert = is_arch(g, "bert");
+    struct reader r = {.g = g,
+                       .path = path,
+                       .arch = bert ? "bert" : "inferd-encoder",
+                       .err = err};
 
     *spec = (struct infer_ngrams_spec){0};
-    if (!is_arch(g, "bert") && !is_arch(g, "inferd-encoder"))
+    if (!is_arch(g, r.arch))
         return infer_fail(err, INFER_EFORMAT,
                           "'%.150s' is no encoder that can be trained: its "
                           "architecture is not bert or inferd-encoder",
                           path);
-    snprintf(r.arch, sizeof(r.arch), "%s",
-             is_arch(g, "bert") ? "bert" : "inferd-encoder");
     read_common(&r, shape);
-    if (is_arch(g, "bert"))
+    if (bert)
         read_bert(&r, shape);
     else
         read_own(&r, shape, spec);
     return r.status;
 }
 
-int enc_import_shape(const char *path, struct net_shape *shape,
-                     struct infer_ngrams_spec *spec, struct infer_error *err)
+int enc_import_bert(const char *path, struct net_shape *shape,
+                    struct infer_error *err)
 {
+    struct infer_ngrams_spec none;
     struct infer_gguf *g = NULL;
-    int status = infer_gguf_open(&g, path, err);
+    int status = 1;
 
-    if (status == 0)
-        status = read_shape(g, path, shape, spec, err);
+    if (infer_gguf_open(&g, path, NULL) == 0 && is_arch(g, "bert"))
+        status = read_shape(g, path, shape, &none, err);
     infer_gguf_close(g);
     return status;
-}
-
-bool enc_import_is_bert(const char *path)
-{
-    struct infer_gguf *g = NULL;
-    bool bert = false;
-
-    if (infer_gguf_open(&g, path, NULL) == 0)
-        bert = is_arch(g, "bert");
-    infer_gguf_close(g);
-    return bert;
 }
 
 /* Every tensor the shape asks for must be there, but a head's if it is new. */
@@ -283,8 +282,10 @@ int enc_import_whole(struct enc_model *m, const char *path,
 
     if (status == 0)
         status = check_tensors(m, g, path, false, err);
+    if (status == 0)
+        status = take_all(m, g, path, err);
     infer_gguf_close(g);
-    return status == 0 ? enc_import(m, path, err) : status;
+    return status;
 }
 
 int enc_load(struct enc_model *m, const char *path, size_t max_batch,
@@ -305,18 +306,22 @@ int enc_load(struct enc_model *m, const char *path, size_t max_batch,
                                   team, TRAIN_F32, 0, err);
     if (status == 0)
         status = check_tensors(m, g, path, true, err);
+    if (status == 0)
+        status = take_all(m, g, path, err);
     infer_gguf_close(g);
-    return status == 0 ? enc_import(m, path, err) : status;
+    return status;
+}
+
+const char *enc_labels_key(const struct infer_gguf *g)
+{
+    return is_arch(g, "bert") ? "bert.classifier.output_labels"
+                              : "inferd-encoder.classifier.output_labels";
 }
 
 int enc_import_labels(const struct infer_gguf *g, struct infer_gguf_array *a,
                       struct infer_error *err)
 {
-    const int found = infer_gguf_get_array(
-        g,
-        is_arch(g, "bert") ? "bert.classifier.output_labels"
-                           : "inferd-encoder.classifier.output_labels",
-        a, err);
+    const int found = infer_gguf_get_array(g, enc_labels_key(g), a, err);
 
     if (found == 1 || (found == 0 && !a->strs))
         return infer_fail(err, INFER_EFORMAT, "the model has no labels");

@@ -17,14 +17,12 @@
 int enc_import(struct enc_model *m, const char *path, struct infer_error *err);
 
 /*
- * The shape of a file's encoder with its head, and what it hashes n-grams to.
- * Errors  EIO, EFORMAT
+ * The shape of a BERT's file, with its head. Returns 1 for another kind of file
+ * or one that cannot be opened, which whoever reads it will say.
+ * Errors  EFORMAT
  */
-int enc_import_shape(const char *path, struct net_shape *shape,
-                     struct infer_ngrams_spec *spec, struct infer_error *err);
-
-/* Whether a file is of BERT's family; false too if it cannot be read. */
-bool enc_import_is_bert(const char *path);
+int enc_import_bert(const char *path, struct net_shape *shape,
+                    struct infer_error *err);
 
 /* All but the head must be in the file. Errors  EIO, EFORMAT */
 int enc_import_whole(struct enc_model *m, const char *path,
@@ -34,7 +32,9 @@ int enc_import_whole(struct enc_model *m, const char *path,
 int enc_load(struct enc_model *m, const char *path, size_t max_batch,
              struct infer_team *team, struct infer_error *err);
 
-/* The names of a classifier's classes. Errors  EFORMAT (it has none) */
+/* The key of the names of a classifier's classes, and they. Errors  EFORMAT (it
+ * has none) */
+const char *enc_labels_key(const struct infer_gguf *g);
 int enc_import_labels(const struct infer_gguf *g, struct infer_gguf_array *a,
                       struct infer_error *err);
 

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/format/gguf.h"
 #include "core/format/quant.h"
+#include "trainer/enc/import.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -63,8 +64,7 @@ static int check_alike(const struct merge *m, size_t i)
     if (!same_list(a, b, "tokenizer.ggml.tokens"))
         return infer_fail(m->err, INFER_EFORMAT,
                           "'%.150s' has another vocabulary", path);
-    if (!same_list(a, b, "inferd-encoder.classifier.output_labels") ||
-        !same_list(a, b, "bert.classifier.output_labels"))
+    if (!same_list(a, b, enc_labels_key(a)))
         return infer_fail(m->err, INFER_EFORMAT, "'%.150s' has other labels",
                           path);
     if (infer_gguf_n_tensors(a) != infer_gguf_n_tensors(b))

@@ -15,7 +15,7 @@
 
 #define ENC_RECIPE_OPTIONS(p)                                                  \
     {"init", TRAIN_OPT_TEXT, &(p)->init, "FILE", 0, 0,                         \
-     "begin as a BERT, or with what fits of another GGUF file"},                        \
+     "begin as a BERT, or with what fits of another GGUF file"},               \
     {"tokenizer", TRAIN_OPT_TEXT, &(p)->tokenizer, "FILE", 0, 0,               \
      "a .model or .gguf (learned from the examples)"},                         \
     {"vocab", TRAIN_OPT_COUNT, &(p)->vocab, "N", 300, 1000000,                 \
@@ -58,7 +58,8 @@
      "of the others (0.01)"},                                                  \
     {"warmup", TRAIN_OPT_REAL, &(p)->warmup, "X", 0, 1,                        \
      "share of the run, then linear to 0 (0.05)"},                             \
-    {"batch", TRAIN_OPT_COUNT, &(p)->batch, "N", 1, 65536, "texts a step (64; a BERT's 32)"}, \
+    {"batch", TRAIN_OPT_COUNT, &(p)->batch, "N", 1, 65536,                     \
+     "texts a step (64; a BERT's 32)"},                                        \
     {"seed", TRAIN_OPT_COUNT, &(p)->seed, "N", 0, 9e15, "(1)"},                \
     {"threads", TRAIN_OPT_COUNT, &(p)->threads, "N", 0, 256,                   \
      "compute threads (0: one per processor)"},                                \

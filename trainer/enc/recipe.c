@@ -43,6 +43,12 @@ static void set(uint64_t *v, uint64_t otherwise)
         *v = otherwise;
 }
 
+static void set_choice(int *v, int otherwise)
+{
+    if (*v == ENC_UNSET_CHOICE)
+        *v = otherwise;
+}
+
 static void set_real(double *v, double otherwise)
 {
     if (*v == ENC_UNSET_REAL)
@@ -64,11 +70,10 @@ static int same(uint64_t *v, uint64_t of_file, const char *name,
 
 static int check_bert(struct enc_recipe *p, struct infer_error *err)
 {
-    struct infer_ngrams_spec spec;
     struct net_shape *s = &p->begin;
-    int status = enc_import_shape(p->init, s, &spec, err);
+    int status = 0;
 
-    if (status == 0 && p->tokenizer)
+    if (p->tokenizer)
         status = infer_fail(err, INFER_EINVAL,
                             "--tokenizer: --init's file has its own");
     if (status == 0)
@@ -90,22 +95,13 @@ static int check_bert(struct enc_recipe *p, struct infer_error *err)
     set_real(&p->drop_tokens, 0.0);
     set_real(&p->drop_vector, 0.1);
     set_real(&p->lr, 5e-5);
-    if (p->precision == ENC_UNSET_CHOICE)
-        p->precision = TRAIN_AUTO;
+    set_choice(&p->precision, TRAIN_AUTO);
     s->dropout = (float)p->dropout;
     return status;
 }
 
-int enc_recipe_check(struct enc_recipe *p, struct infer_error *err)
+static int check_own(struct enc_recipe *p, struct infer_error *err)
 {
-    if (p->init && hf_checkpoint_is(p->init))
-        return infer_fail(err, INFER_EINVAL,
-                          "--init takes a GGUF file: make one with infer-train "
-                          "import %.120s model.gguf",
-                          p->init);
-    p->bert = p->init && enc_import_is_bert(p->init);
-    if (p->bert)
-        return check_bert(p, err);
     set(&p->layers, 0);
     set(&p->heads, 4);
     set(&p->width, 256);
@@ -116,8 +112,7 @@ int enc_recipe_check(struct enc_recipe *p, struct infer_error *err)
     set_real(&p->drop_tokens, 0.1);
     set_real(&p->drop_vector, 0.5);
     set_real(&p->lr, 0.02);
-    if (p->precision == ENC_UNSET_CHOICE)
-        p->precision = TRAIN_F32;
+    set_choice(&p->precision, TRAIN_F32);
     if (p->width % p->heads || (p->width / p->heads) % 2)
         return infer_fail(err, INFER_EINVAL,
                           "--width %llu is not an even multiple of --heads "
@@ -135,15 +130,33 @@ int enc_recipe_check(struct enc_recipe *p, struct infer_error *err)
     return 0;
 }
 
+int enc_recipe_check(struct enc_recipe *p, struct infer_error *err)
+{
+    int status = 1;
+
+    if (p->init && hf_checkpoint_is(p->init))
+        return infer_fail(err, INFER_EINVAL,
+                          "--init takes a GGUF file: make one with infer-train "
+                          "import %.120s model.gguf",
+                          p->init);
+    if (p->init)
+        status = enc_import_bert(p->init, &p->begin, err);
+    p->bert = status == 0;
+    if (status < 0)
+        return status;
+    return p->bert ? check_bert(p, err) : check_own(p, err);
+}
+
 static struct net_shape shape_of(const struct enc_recipe *p, uint32_t n_vocab,
                                  size_t n_classes)
 {
-    struct net_shape bert = p->begin;
+    if (p->bert) {
+        struct net_shape s = p->begin;
 
-    bert.n_classes = (uint32_t)n_classes;
-    bert.dense = !p->plain && n_classes;
-    if (p->bert)
-        return bert;
+        s.n_classes = (uint32_t)n_classes;
+        s.dense = !p->plain && n_classes;
+        return s;
+    }
     return (struct net_shape){.arch = NET_LLAMA,
                               .encoder = true,
                               .pooling = NET_POOL_MEAN,

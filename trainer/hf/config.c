@@ -115,8 +115,6 @@ static uint32_t read_n_classes(struct hf_reader *r)
 
 static void read_bert(struct hf_reader *r, struct hf_config *c)
 {
-    enum { MEAN = 1, HEAD = 4 };
-
     c->n_vocab = hf_u32(r, "vocab_size", HF_REQUIRED, 1, 1 << 24);
     c->n_ctx = hf_u32(r, "max_position_embeddings", HF_REQUIRED, 1, MAX_CTX);
     c->d_model = hf_u32(r, "hidden_size", HF_REQUIRED, 1, MAX_WIDTH);
@@ -127,7 +125,7 @@ static void read_bert(struct hf_reader *r, struct hf_config *c)
     c->n_types = hf_u32(r, "type_vocab_size", 2.0, 1, 1 << 16);
     c->eps = hf_f32(r, "layer_norm_eps", 1e-12, 1e-30f, 1.0f);
     c->n_classes = read_n_classes(r);
-    c->pooling = c->n_classes ? HEAD : MEAN;
+    c->pooling = c->n_classes ? HF_POOL_RANK : HF_POOL_MEAN;
     if (strcmp(hf_text(r, "hidden_act", "gelu"), "gelu") != 0)
         demand(r, "hidden_act", "gelu_new", "gelu_pytorch_tanh");
     demand(r, "position_embedding_type", "absolute", "absolute");
@@ -167,7 +165,7 @@ static int read_pooling(struct hf_config *c, const char *folder,
     for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
         demand_not(&r, others[i]); /* several are put one behind the other */
     if (first)
-        c->pooling = 2;
+        c->pooling = HF_POOL_FIRST;
     cJSON_Delete(root);
     return r.status;
 }

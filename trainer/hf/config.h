@@ -17,6 +17,8 @@ enum hf_scaling {
     HF_SCALE_YARN
 };
 
+enum hf_pooling { HF_POOL_MEAN = 1, HF_POOL_FIRST = 2, HF_POOL_RANK = 4 };
+
 enum { HF_MAX_EOS = 3 };
 
 struct hf_config {
@@ -29,8 +31,8 @@ struct hf_config {
 
     /* bert */
     uint32_t n_types;
-    uint32_t n_classes; /* of a head on the first token; 0: none */
-    uint32_t pooling;   /* as GGUF has it; 1 mean, 2 first, 4 the head */
+    uint32_t n_classes;      /* of a head on the first token; 0: none */
+    enum hf_pooling pooling; /* GGUF's numbers; rank: the head's */
 
     enum hf_scaling scaling; /* of rotary positions */
     float factor, orig_ctx;

@@ -24,7 +24,8 @@ struct importing {
     struct hf_checkpoint files;
     struct hf_config config;
     struct infer_gguf_writer *w;
-    struct hf_tensor *tensors; /* [n] */
+    struct hf_tensor *tensors;              /* [n] */
+    const struct infer_st_tensor **sources; /* [n] of the checkpoint */
     size_t n;
     void **data; /* [n] owned values, NULL where the file's are used */
     float *factors;
@@ -34,55 +35,6 @@ struct importing {
 
 /* ---- one tensor -----------------------------------------------------------
  */
-
-/* Names that a tensor goes by, k from 0; false: no more. gpt2's own
- * checkpoints leave the first part out; a BERT below a head has one more, and
- * old ones call a norm's parts gamma and beta. */
-static bool alias(const struct importing *im, const char *name, int k,
-                  char out[NAME_LEN])
-{
-    const size_t len = strlen(name);
-    const bool norm = strstr(name, "LayerNorm.") != NULL;
-    const bool bias = norm && strcmp(name + len - 4, "bias") == 0;
-
-    if (im->config.arch == HF_GPT2 && k == 1 &&
-        strncmp(name, "transformer.", 12) == 0) {
-        snprintf(out, NAME_LEN, "%s", name + 12);
-        return true;
-    }
-    if (im->config.arch != HF_BERT || k == 0) {
-        snprintf(out, NAME_LEN, "%s", name);
-        return k == 0;
-    }
-    if (k < 2)
-        snprintf(out, NAME_LEN, "bert.%s", name);
-    else
-        snprintf(out, NAME_LEN, "%s%.*s%s", k == 2 ? "" : "bert.",
-                 (int)(len - (bias ? 4 : 6)), name, bias ? "beta" : "gamma");
-    return k < (norm ? 4 : 2);
-}
-
-static const struct infer_st_tensor *find(const struct importing *im,
-                                          const char *name)
-{
-    const struct infer_st_tensor *t = NULL;
-    char other[NAME_LEN];
-
-    for (int k = 0; !t && alias(im, name, k, other); k++)
-        t = hf_checkpoint_find(&im->files, other);
-    return t;
-}
-
-static bool goes_by(const struct importing *im, const struct hf_tensor *t,
-                    const char *name)
-{
-    char other[NAME_LEN];
-
-    for (int k = 0; alias(im, t->hf, k, other); k++)
-        if (strcmp(other, name) == 0)
-            return true;
-    return false;
-}
 
 static int check(const struct importing *im, const struct hf_tensor *t,
                  const struct infer_st_tensor *s)
@@ -159,7 +111,7 @@ static int convert(const struct importing *im, const struct hf_tensor *t,
 static int add_tensor(struct importing *im, size_t i)
 {
     const struct hf_tensor *t = &im->tensors[i];
-    const struct infer_st_tensor *s = find(im, t->hf);
+    const struct infer_st_tensor *s = im->sources[i];
     const uint64_t dims[2] = {t->n_dims == 1 ? t->rows : t->cols, t->rows};
     const void *data;
     uint32_t from, to;
@@ -219,26 +171,58 @@ static bool is_left_out(const struct hf_config *c, const char *name)
         return false;
     return strncmp(name, "cls.predictions.", 16) == 0 ||
            strncmp(name, "cls.seq_relationship.", 21) == 0 ||
-           (!c->n_classes && (strncmp(name, "pooler.", 7) == 0 ||
-                              strncmp(name, "bert.pooler.", 12) == 0));
+           (!c->n_classes && strncmp(name, "pooler.", 7) == 0);
+}
+
+/* The name that hf_tensors() knows a checkpoint's tensor by: gpt2's own leave
+ * the first part out; a BERT below a head has one more, and old ones call a
+ * norm's parts gamma and beta. */
+static void usual_name(const struct hf_config *c, const char *name,
+                       char out[NAME_LEN])
+{
+    const bool bare = c->arch == HF_GPT2 &&
+                      strncmp(name, "transformer.", 12) != 0 &&
+                      strncmp(name, "lm_head.", 8) != 0;
+    const bool below = c->arch == HF_BERT && strncmp(name, "bert.", 5) == 0;
+    char *part;
+
+    snprintf(out, NAME_LEN, "%s%s", bare ? "transformer." : "",
+             name + (below ? 5 : 0));
+    part = c->arch == HF_BERT ? strstr(out, "LayerNorm.") : NULL;
+    if (!part)
+        return;
+    part += strlen("LayerNorm.");
+    if (strcmp(part, "gamma") == 0)
+        snprintf(part, (size_t)(out + NAME_LEN - part), "weight");
+    else if (strcmp(part, "beta") == 0)
+        snprintf(part, (size_t)(out + NAME_LEN - part), "bias");
 }
 
 /* Nothing of the model may be left behind without a word. */
-static int check_unknown(const struct importing *im)
+static int find_sources(struct importing *im)
 {
+    const struct hf_config *c = &im->config;
     const size_t n = hf_checkpoint_n(&im->files);
 
     for (size_t i = 0; i < n; i++) {
-        const char *name = hf_checkpoint_tensor(&im->files, i)->name;
-        bool known = is_buffer(name) || is_left_out(&im->config, name) ||
-                     (im->config.tied && strcmp(name, "lm_head.weight") == 0);
+        const struct infer_st_tensor *t = hf_checkpoint_tensor(&im->files, i);
+        char name[NAME_LEN];
+        size_t k = 0;
 
-        for (size_t k = 0; k < im->n && !known; k++)
-            known = goes_by(im, &im->tensors[k], name);
-        if (!known)
+        usual_name(c, t->name, name);
+        while (k < im->n && strcmp(im->tensors[k].hf, name) != 0)
+            k++;
+        if (k < im->n && im->sources[k])
+            return infer_fail(im->err, INFER_EFORMAT,
+                              "tensors '%.80s' and '%.80s' are the same",
+                              im->sources[k]->name, t->name);
+        if (k < im->n)
+            im->sources[k] = t;
+        else if (!is_buffer(name) && !is_left_out(c, name) &&
+                 !(c->tied && strcmp(name, "lm_head.weight") == 0))
             return infer_fail(im->err, INFER_EUNSUPPORTED,
-                              "tensor '%.100s' is not known in a %s", name,
-                              hf_arch_name(im->config.arch));
+                              "tensor '%.100s' is not known in a %s", t->name,
+                              hf_arch_name(c->arch));
     }
     return 0;
 }
@@ -278,11 +262,12 @@ static int build(struct importing *im)
     uint32_t type;
     int status = hf_tensors(&im->config, &im->tensors, &im->n, im->err);
 
-    if (status == 0)
-        status = check_unknown(im);
     im->data = calloc(im->n + 1, sizeof(*im->data));
-    if (status == 0 && !im->data)
+    im->sources = calloc(im->n + 1, sizeof(*im->sources));
+    if (status == 0 && (!im->data || !im->sources))
         status = infer_fail(im->err, INFER_ENOMEM, "out of memory");
+    if (status == 0)
+        status = find_sources(im);
     if (status != 0)
         return status;
     hf_config_set(&im->config, im->w);
@@ -298,8 +283,7 @@ static int build(struct importing *im)
         status = add_factors(im);
     if (status != 0)
         return status;
-    type = im->type < 0 ? type_of(find(im, im->tensors[0].hf))
-                        : (uint32_t)im->type;
+    type = im->type < 0 ? type_of(im->sources[0]) : (uint32_t)im->type;
     infer_gguf_set_u32(im->w, "general.file_type", train_file_type(type));
     return 0;
 }
@@ -355,6 +339,7 @@ int hf_import(const char *from, const char *to, int type,
     for (size_t i = 0; im.data && i < im.n; i++)
         free(im.data[i]);
     free(im.data);
+    free(im.sources);
     free(im.factors);
     free(im.tensors);
     hf_checkpoint_close(&im.files);

@@ -75,37 +75,46 @@ static void demand_on(struct hf_reader *r, const char *key)
         hf_refuse(r, INFER_EUNSUPPORTED, key, "must be true");
 }
 
+/* null, unlike none, says that text stays as it is. */
+static void check_normalizer(struct hf_reader *r, const cJSON *root)
+{
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "normalizer")))
+        hf_refuse(r, INFER_EUNSUPPORTED, "normalizer", "must not be null");
+    r->object = root;
+    r->object = hf_object(r, "normalizer");
+    if (!r->object)
+        return;
+    if (strcmp(hf_text(r, "type", ""), "BertNormalizer") != 0)
+        hf_refuse(r, INFER_EUNSUPPORTED, "type",
+                  "of its normalizer must be BertNormalizer");
+    demand_on(r, "lowercase");
+    demand_on(r, "strip_accents");
+    demand_on(r, "handle_chinese_chars");
+}
+
+static const cJSON *find_words(struct hf_reader *r, const cJSON *root)
+{
+    r->object = root;
+    r->object = hf_object(r, "model");
+    if (strcmp(hf_text(r, "type", ""), "WordPiece") != 0)
+        hf_refuse(r, INFER_EUNSUPPORTED, "type",
+                  "of its model must be WordPiece in a BERT");
+    if (strcmp(hf_text(r, "continuing_subword_prefix", "##"), "##") != 0)
+        hf_refuse(r, INFER_EUNSUPPORTED, "continuing_subword_prefix",
+                  "must be ##");
+    return hf_object(r, "vocab");
+}
+
 static int read_json(struct hf_vocab *v)
 {
     struct hf_reader r = {.file = "tokenizer.json", .err = v->err};
-    const cJSON *vocab, *t;
+    const cJSON *words, *t;
     cJSON *root = NULL;
 
     r.status = hf_json_open_in(&root, v->folder, r.file, v->err);
-    r.object = root;
-    if (r.status == 0 &&
-        cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "normalizer")))
-        hf_refuse(&r, INFER_EUNSUPPORTED, "normalizer", "must not be null");
-    r.object = hf_object(&r, "normalizer");
-    if (r.status == 0 && r.object) {
-        if (strcmp(hf_text(&r, "type", ""), "BertNormalizer") != 0)
-            hf_refuse(&r, INFER_EUNSUPPORTED, "type",
-                      "of its normalizer must be BertNormalizer");
-        demand_on(&r, "lowercase");
-        demand_on(&r, "strip_accents");
-        demand_on(&r, "handle_chinese_chars");
-    }
-    r.object = root;
-    r.object = hf_object(&r, "model");
-    if (r.status == 0 && strcmp(hf_text(&r, "type", ""), "WordPiece") != 0)
-        hf_refuse(&r, INFER_EUNSUPPORTED, "type",
-                  "of its model must be WordPiece in a BERT");
-    if (r.status == 0 &&
-        strcmp(hf_text(&r, "continuing_subword_prefix", "##"), "##") != 0)
-        hf_refuse(&r, INFER_EUNSUPPORTED, "continuing_subword_prefix",
-                  "must be ##");
-    vocab = hf_object(&r, "vocab");
-    cJSON_ArrayForEach (t, vocab)
+    check_normalizer(&r, root);
+    words = find_words(&r, root);
+    cJSON_ArrayForEach (t, words)
         if (r.status == 0)
             r.status = put(v, cJSON_IsNumber(t) ? t->valuedouble : -1.0,
                            t->string, strlen(t->string));

@@ -30,8 +30,8 @@ enum net_arch {
     NET_BERT   /* the same, norms behind the additions; encoder only */
 };
 
-/* llama.cpp's numbers */
-enum net_pooling { NET_POOL_MEAN = 1, NET_POOL_FIRST = 2 };
+/* llama.cpp's numbers; rank, a head on the first token, is in files only */
+enum net_pooling { NET_POOL_MEAN = 1, NET_POOL_FIRST = 2, NET_POOL_RANK = 4 };
 
 struct net_shape {
     enum net_arch arch;

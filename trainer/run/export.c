@@ -36,12 +36,11 @@ const char *train_arch_name(const struct net_shape *s)
 /* A head on the first token is llama.cpp's "rank". */
 static void set_bert(struct infer_gguf_writer *w, const struct net_shape *s)
 {
-    enum { POOLING_RANK = 4 };
     const bool rank = s->pooling == NET_POOL_FIRST && s->n_classes;
 
     infer_gguf_set_bool(w, "bert.attention.causal", false);
     infer_gguf_set_u32(w, "bert.pooling_type",
-                       rank ? (uint32_t)POOLING_RANK : (uint32_t)s->pooling);
+                       rank ? NET_POOL_RANK : s->pooling);
 }
 
 static void set_shape(struct infer_gguf_writer *w, const struct net_shape *s)
